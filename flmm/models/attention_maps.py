@@ -1,0 +1,59 @@
+"""From attention weights to the stack of maps that the U-Net reads: fold, resize, merge, stack."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def fold_rows(weights: Tensor, views: list[Tensor], resize_to: tuple[int, int] | None = None) -> list[Tensor]:
+    """Lays the columns of attention rows out as pictures.
+
+    Args:
+        weights: [A, T, S] attention of T tokens to the whole sequence.
+        views: V tensors [h, w] of positions in 0..S-1.
+        resize_to: Optional (h, w) to which every view is resized.
+
+    Returns:
+        V tensors [A, T, h, w].
+    """
+    maps = [weights[..., view] for view in views]
+    return maps if resize_to is None else [resize_maps(m, resize_to) for m in maps]
+
+
+def merge_rows(maps: Tensor, phrase_ids: Tensor, num_phrases: int, merge: Literal["mean", "max"]) -> Tensor:
+    """Merges the rows of each phrase: [A, T, h, w] with `phrase_ids` [T] -> [A, M, h, w]."""
+    reduce = {"mean": torch.mean, "max": torch.amax}[merge]
+    return torch.stack([reduce(maps[:, phrase_ids == m], dim=1) for m in range(num_phrases)], dim=1)
+
+
+def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resizes [..., h, w] bilinearly in float32 (align_corners=False) and returns the dtype of `maps`."""
+    if maps.shape[-2:] == torch.Size(size):
+        return maps
+    resized = F.interpolate(maps.float().flatten(0, -3)[None], size=size, mode="bilinear")[0]
+    return resized.to(maps.dtype).view(*maps.shape[:-2], *size)
+
+
+def finest_size(views: list[Tensor]) -> tuple[int, int]:
+    """Grid (h, w) of the view with most tokens."""
+    h, w = max((view.shape[-2:] for view in views), key=lambda size: size[0] * size[1])
+    return h, w
+
+
+def stack_maps(attention: list[Tensor], channel_order: Literal["view", "layer"]) -> Tensor:
+    """Stacks views, layers and heads as channels, in the order that released weights expect.
+
+    Args:
+        attention: V tensors [L, A, M, h, w]; coarser ones are resized to the finest grid.
+        channel_order: 'view' = (view, layer, head), 'layer' = (layer, view, head).
+
+    Returns:
+        [M, C, h, w], C = V·L·A, float32.
+    """
+    size = finest_size(attention)
+    maps = torch.stack([resize_maps(view.float(), size) for view in attention])  # [V, L, A, M, h, w]
+    if channel_order == "layer":
+        maps = maps.transpose(0, 1)  # [L, V, A, M, h, w]
+    return maps.flatten(0, 2).transpose(0, 1).contiguous()

@@ -1,0 +1,125 @@
+"""The contract between a frozen LMM and the grounding pipeline.
+
+A backbone says two things: how one sample becomes what the LMM's decoder reads, and where in that sequence
+the image tokens lie. Everything after that is shared (`flmm.models.frozen_lmm`).
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the LMM is going to read for one sample.
+
+    Attributes:
+        inputs: Keyword arguments of the decoder, a batch of one, e.g. `inputs_embeds` [1, S, D] and
+            `position_ids`.
+        mask_ids: [S], the phrase each token belongs to, -1 for none; image tokens are -1.
+        views: V tensors [h, w] of positions in 0..S-1: the image tokens of each view, laid out as the picture.
+    """
+
+    inputs: dict[str, Any]
+    mask_ids: Tensor
+    views: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the pipeline needs of one forward pass of the LMM, and nothing more.
+
+    Attributes:
+        attention: V tensors [L, A, M, h, w], softmaxed over all keys, rows merged by phrase.
+        hidden: [L, T_total, D], decoder-layer outputs at the phrase tokens (the last one after the final norm).
+        phrase_ids: [T_total], the phrase of each row of `hidden`.
+    """
+
+    attention: list[Tensor]
+    hidden: Tensor
+    phrase_ids: Tensor
+
+
+class Backbone(nn.Module, ABC):
+    """A frozen LMM as the pipeline sees it. Subclasses write `tokens` and name the `decoder`.
+
+    Attributes:
+        channel_order: Order of the stacked maps. 'view' = (view, layer, head), 'layer' = (layer, view, head).
+        views_include_padding: Whether the finest view still shows the padding that the image processor added
+            (then the coarse masks are cropped to the picture).
+        resize_before_merge: Whether coarser views are resized to the finest one before the rows of a phrase are
+            merged; differs from resizing afterwards only for `merge='max'`.
+    """
+
+    channel_order: Literal["view", "layer"] = "view"
+    views_include_padding: bool = True
+    resize_before_merge: bool = False
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+
+    @property
+    @abstractmethod
+    def decoder(self) -> nn.Module:
+        """The language decoder (embeddings to last hidden state, without the vocabulary head)."""
+
+    @abstractmethod
+    def tokens(self, sample: dict[str, Any]) -> Tokens:
+        """Turns one data sample into decoder inputs, phrase indices and image positions."""
+
+    @property
+    def num_layers(self) -> int:
+        """L, the decoder layers that are observed."""
+        return self.decoder.config.num_hidden_layers
+
+    @property
+    def num_heads(self) -> int:
+        """A, the query heads of a layer (with grouped-query attention, not the key/value heads)."""
+        return self.decoder.config.num_attention_heads
+
+    @property
+    def hidden_size(self) -> int:
+        """D, the width of the decoder."""
+        return self.decoder.config.hidden_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs of the LMM have to be."""
+        return next(self.model.parameters()).device
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Stays in eval mode whatever `mode` says: the LMM is frozen, dropout included."""
+        return super().train(False)
+
+
+def expand_image_token(
+    input_ids: Tensor, mask_ids: Tensor, image_token_id: int, num_image_tokens: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Repeats the single image token of a sequence once per image feature.
+
+    Args:
+        input_ids: [S0], with `image_token_id` exactly once.
+        mask_ids: [S0].
+        image_token_id: Id of the token that stands for the image.
+        num_image_tokens: How many features the image has.
+
+    Returns:
+        `input_ids` [S], `mask_ids` [S] (-1 at the image) and `positions` [num_image_tokens] of the image.
+
+    Raises:
+        ValueError: When the image token does not occur exactly once.
+    """
+    is_image = input_ids == image_token_id
+    if (count := int(is_image.sum())) != 1:
+        raise ValueError(
+            f"the input has {count} image tokens (id {image_token_id}) where 1 is needed: the prompt must contain the "
+            "image token exactly once, and tokenizer and LMM must agree on its id"
+        )
+    repeats = torch.where(is_image, num_image_tokens, 1)
+    mask_ids = mask_ids.masked_fill(is_image, -1).repeat_interleave(repeats)
+    input_ids = input_ids.repeat_interleave(repeats)
+    return input_ids, mask_ids, (input_ids == image_token_id).nonzero().flatten()

@@ -1,0 +1,49 @@
+"""Loss and quality of a set of mask logits, for the coarse and the refined masks alike."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flmm.utils import compute_mask_IoU
+
+Loss = Callable[..., Tensor]
+
+
+def resize_ground_truth(masks: Tensor, like: Tensor) -> Tensor:
+    """Resizes ground-truth masks [M, H, W] by nearest neighbour to the size, dtype and device of `like`."""
+    masks = masks.to(like.device)
+    return F.interpolate(masks[None].float(), size=like.shape[-2:])[0].to(like)
+
+
+def mask_losses(logits: Tensor, targets: Tensor, loss_mask: Loss, loss_dice: Loss) -> dict[str, Tensor]:
+    """Losses and training metrics of M masks (paper section 3.3).
+
+    Args:
+        logits: [M, h, w].
+        targets: [M, h, w] in {0, 1}, same dtype.
+        loss_mask: Sigmoid BCE with an `avg_factor` (mmdet's CrossEntropyLoss).
+        loss_dice: Naive dice with an `avg_factor` (mmdet's DiceLoss).
+
+    Returns:
+        Scalars `loss_mask`, `loss_dice`, `accuracy` (share of pixels right at 0.5) and `aiou` (mean IoU at 0.5).
+    """
+    flat, flat_targets = logits.flatten(1), targets.flatten(1)
+    with torch.no_grad():
+        binary = (flat.sigmoid() > 0.5).to(targets)
+        accuracy = (binary == flat_targets).float().mean()
+        aiou = compute_mask_IoU(binary, flat_targets)[2].mean()
+    return {
+        "loss_mask": loss_mask(flat.flatten(), flat_targets.flatten(), avg_factor=flat.numel()),
+        "loss_dice": loss_dice(flat, flat_targets, avg_factor=len(flat)),
+        "accuracy": accuracy,
+        "aiou": aiou,
+    }
+
+
+def average_over_masks(terms: list[dict[str, Tensor]], mask_counts: list[int]) -> dict[str, Tensor]:
+    """Averages the terms of several samples, weighted with their number of masks."""
+    total = sum(mask_counts)
+    weights = [count / total for count in mask_counts]
+    return {key: sum(w * t[key] for w, t in zip(weights, terms, strict=True)) for key in terms[0]}

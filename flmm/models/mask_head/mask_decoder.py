@@ -1,0 +1,71 @@
+"""UNetHead: from a stack of attention maps to one coarse mask per phrase."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmseg.models.backbones.unet import UNet
+from torch import Tensor, nn
+
+
+class UNetHead(UNet):
+    """mmseg's U-Net between an input normalisation and a 1x1 convolution (paper section 3.2).
+
+    Args:
+        normalize_input: Divide each map by its spatial sum, so that it becomes a distribution over the image.
+        upsample_input: Enlarge maps whose longer side is below this many cells; None to leave them.
+        in_channels: C, number of stacked maps.
+        **unet: Further arguments of `mmseg.models.backbones.unet.UNet`.
+    """
+
+    def __init__(
+        self,
+        normalize_input: bool = False,
+        upsample_input: int | None = None,
+        in_channels: int = 2048,
+        **unet: Any,
+    ):
+        super().__init__(in_channels=in_channels, **unet)
+        self.normalize_input = normalize_input
+        self.upsample_input = upsample_input
+        self.in_channels = in_channels
+        self.conv_seg = nn.Conv2d(self.base_channels, 1, kernel_size=1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Predicts one logit map per phrase.
+
+        Args:
+            maps: [M, C, h, w], attention in 0..1.
+
+        Returns:
+            [M, 1, h', w'], h' = floor(h · max(1, upsample_input / max(h, w))).
+
+        Raises:
+            ValueError: When the channels are not those of this head or, with `normalize_input`, when values leave 0..1.
+        """
+        if maps.shape[1] != self.in_channels:
+            raise ValueError(
+                f"the LMM gives {maps.shape[1]} attention maps, but mask_head.in_channels is {self.in_channels}; "
+                "set it to views x layers x heads of the LMM"
+            )
+        maps = self._upsample(self._normalize(maps)).to(self.conv_seg.weight.dtype)
+        height, width = maps.shape[-2:]
+        multiple = 2 ** (self.num_stages - 1)
+        maps = F.pad(maps, (0, -width % multiple, 0, -height % multiple))
+        features = super().forward(maps)[-1]
+        return self.conv_seg(features[..., :height, :width])
+
+    def _normalize(self, maps: Tensor) -> Tensor:
+        if not self.normalize_input:
+            return maps
+        low, high = (float(bound) for bound in torch.aminmax(maps.detach()))
+        if not (low >= 0.0 and high <= 1.0):
+            raise ValueError(f"attention maps must lie in 0..1, found {low:.4g}..{high:.4g}")
+        return maps / maps.sum((-2, -1), keepdim=True).clamp(min=1e-12)
+
+    def _upsample(self, maps: Tensor) -> Tensor:
+        if self.upsample_input is None:
+            return maps
+        # scale_factor, not size: the sampling points follow the exact factor, as released weights expect
+        scale = max(1.0, self.upsample_input / max(maps.shape[-2:]))
+        return F.interpolate(maps.float(), scale_factor=scale, mode="bilinear")

@@ -1,0 +1,149 @@
+"""SAMWrapper: SAM refines coarse masks, prompted with the mask, its box and the words of the phrase."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from flmm.utils import compute_mask_IoU
+from segment_anything import sam_model_registry
+from segment_anything.utils.transforms import ResizeLongestSide
+
+
+class SAMWrapper(nn.Module):
+    """SAM with a frozen image encoder; prompt encoder and mask decoder are trained.
+
+    Args:
+        model_name: Key of `segment_anything.sam_model_registry`.
+        checkpoint: Official SAM weights; None leaves SAM untrained.
+        use_text: Append the phrase's text embeddings to the sparse prompts.
+        use_mask: Prompt with the coarse mask.
+        use_box: Prompt with the box of the coarse mask.
+        multimask_output: Decode three candidates and take the one closest to the coarse mask.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        checkpoint: str | None,
+        use_text: bool = True,
+        use_mask: bool = True,
+        use_box: bool = True,
+        multimask_output: bool = False,
+    ):
+        super().__init__()
+        self.model = sam_model_registry[model_name](checkpoint=checkpoint)
+        self.model.image_encoder.requires_grad_(False)
+        self.use_text, self.use_mask, self.use_box = use_text, use_mask, use_box
+        self.multimask_output = multimask_output
+        self.transform = ResizeLongestSide(self.model.image_encoder.img_size)
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the prompts, hence of the text embeddings."""
+        return self.model.prompt_encoder.embed_dim
+
+    def train(self, mode: bool = True) -> "SAMWrapper":
+        """Sets the mode of what is trained; the image encoder stays in eval mode."""
+        super().train(mode)
+        self.model.image_encoder.eval()
+        return self
+
+    def forward(self, image: Image.Image, pred_masks: Tensor, text_embeds: list[Tensor]) -> Tensor:
+        """Refines the masks of all phrases of an image.
+
+        Args:
+            image: The picture, any mode.
+            pred_masks: [M, h, w] coarse logits that cover exactly the picture.
+            text_embeds: M tensors [T, embed_dim].
+
+        Returns:
+            [M, H, W] logits at the size of the picture.
+        """
+        original_size = (image.height, image.width)
+        features, input_size = self.encode_image(image)
+        boxes, binary = coarse_boxes(pred_masks, original_size)
+        prompts = self._mask_prompts(pred_masks, input_size) if self.use_mask else None
+        box_prompts = self.transform.apply_boxes_torch(boxes.float(), original_size) if self.use_box else None
+        groups = group_by_length(text_embeds) if self.use_text else [list(range(len(pred_masks)))]
+        decoded = [
+            self._decode(
+                features,
+                len(phrases),
+                boxes=None if box_prompts is None else box_prompts[phrases],
+                masks=None if prompts is None else prompts[phrases],
+                text_embeds=torch.stack([text_embeds[m] for m in phrases]) if self.use_text else None,
+            )
+            for phrases in groups
+        ]
+        order = torch.tensor(sum(groups, [])).argsort()
+        candidates = self.model.postprocess_masks(torch.cat(decoded)[order], input_size, original_size)
+        return self._closest(candidates, binary)
+
+    def _decode(self, features: Tensor, num_phrases: int, **prompts: Tensor | None) -> Tensor:
+        """Low-resolution logits [num_phrases, K, h, w] of phrases with equally many prompts."""
+        sparse, dense = self.model.prompt_encoder(points=None, **prompts)
+        masks, _ = self.model.mask_decoder(
+            image_embeddings=features,
+            image_pe=self.model.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=self.multimask_output,
+        )
+        return masks.expand(num_phrases, -1, -1, -1)  # without any prompt SAM decodes just one
+
+    @torch.no_grad()
+    def encode_image(self, image: Image.Image) -> tuple[Tensor, tuple[int, int]]:
+        """Image embedding [1, embed_dim, h, w] and the (height, width) of the resized picture."""
+        resized = torch.tensor(self.transform.apply_image(np.array(image.convert("RGB"))))
+        resized = resized.permute(2, 0, 1).contiguous().to(self.model.device)
+        features = self.model.image_encoder(self.model.preprocess(resized[None]))
+        return features, (resized.shape[1], resized.shape[2])
+
+    def _mask_prompts(self, pred_masks: Tensor, input_size: tuple[int, int]) -> Tensor:
+        """Coarse logits in SAM's padded frame: [M, 1, *mask_input_size]."""
+        masks = F.interpolate(pred_masks[:, None].float(), size=input_size, mode="bilinear")
+        side = self.model.image_encoder.img_size
+        # one value for all phrases, as in the reference: outside of the picture is at least as negative as inside
+        outside = min(-1.0, float(pred_masks.detach().min()))
+        masks = F.pad(masks, (0, side - input_size[1], 0, side - input_size[0]), value=outside)
+        masks = F.interpolate(masks, size=self.model.prompt_encoder.mask_input_size, mode="bilinear")
+        return masks.to(pred_masks.dtype)
+
+    def _closest(self, candidates: Tensor, binary: Tensor) -> Tensor:
+        """[M, K, H, W] candidates and [M, H, W] coarse masks -> the best candidate of each phrase, [M, H, W]."""
+        if not self.multimask_output:
+            return candidates[:, 0]
+        found = (candidates.detach() > 0).flatten(2).float()
+        ious = compute_mask_IoU(found, binary[:, None].flatten(2).float().expand_as(found))[2]  # [M, K]
+        return candidates[torch.arange(len(candidates)), ious.argmax(1)]
+
+
+def group_by_length(text_embeds: list[Tensor]) -> list[list[int]]:
+    """Groups phrases that have equally many tokens, so that SAM decodes each group at once."""
+    groups: dict[int, list[int]] = {}
+    for phrase, embeds in enumerate(text_embeds):
+        groups.setdefault(len(embeds), []).append(phrase)
+    return list(groups.values())
+
+
+@torch.no_grad()
+def coarse_boxes(pred_masks: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Boxes of coarse masks in image pixels; the whole image where a mask is empty.
+
+    Args:
+        pred_masks: [M, h, w] logits.
+        size: (H, W) of the image.
+
+    Returns:
+        boxes [M, 4] as x0, y0, x1 + 1, y1 + 1, and the binary masks [M, H, W] that they enclose.
+    """
+    probabilities = F.interpolate(pred_masks.detach().float().sigmoid()[None], size=size, mode="bilinear")[0]
+    binary = probabilities > 0.5
+    boxes = torch.tensor([0, 0, size[1], size[0]], device=pred_masks.device).repeat(len(pred_masks), 1)
+    for box, mask in zip(boxes, binary, strict=True):
+        if mask.any():
+            ys, xs = mask.any(1).nonzero(), mask.any(0).nonzero()
+            box[:] = torch.cat([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1])
+    return boxes, binary

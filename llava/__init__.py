@@ -1,0 +1,1 @@
+"""LLaVA model classes under the names that configs import."""
