@@ -6,6 +6,6 @@ from transformers import LlavaForConditionalGeneration
 class CustomLlavaForConditionalGeneration(LlavaForConditionalGeneration):
     """transformers' LLaVA under the name that configs and checkpoints of the reference use.
 
-    Nothing is overridden: what the pipeline needs (image features, token embeddings, the decoder) is public there,
-    and `from_pretrained` reads the layouts written by transformers 4.39 and by 4.57.
+    Nothing is overridden: what the pipeline needs (image features, token embeddings, the decoder) is public
+    there, and `from_pretrained` reads the layouts written by transformers 4.39 and by 4.57.
     """

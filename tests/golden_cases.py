@@ -14,8 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import GroupNorm
 
+from flmm.models.frozen_llava import FrozenLlavaSAM
 from flmm.models.mask_head.mask_decoder import UNetHead
 from flmm.models.mask_head.mask_refiner import SAMWrapper
+from llava.modeling_llava import CustomLlavaForConditionalGeneration
 from segment_anything import sam_model_registry
 from segment_anything.build_sam import build_vit_sam
 
@@ -45,11 +47,15 @@ def register_golden_sam() -> None:
     )
 
 
+def unet_config(recorded: dict[str, Any]) -> dict[str, Any]:
+    """A recorded U-Net configuration with classes in the place of their names."""
+    classes = {"norm_cfg": {"type": GroupNorm, "num_groups": 1}, "upsample_cfg": {"type": InterpConv}}
+    return {"type": UNetHead, **recorded, **classes}
+
+
 def golden_names(*prefixes: str) -> list[str]:
     """Model cases whose name begins with one of `prefixes`; at least one must exist."""
-    names = sorted(
-        p.parent.name for p in GOLDEN.glob("*/head.safetensors") if p.parent.name.startswith(prefixes)
-    )
+    names = sorted(p.parent.name for p in GOLDEN.glob("*/head.safetensors") if p.parent.name.startswith(prefixes))
     if not names:
         raise FileNotFoundError(f"no recorded case {prefixes} under {GOLDEN}")
     return names
@@ -67,10 +73,8 @@ class GoldenCase:
 
     def head_config(self) -> dict[str, Any]:
         """Everything of a Frozen*SAM constructor that is not the LMM."""
-        unet = {**self.case["unet"], "norm_cfg": {"type": GroupNorm, "num_groups": 1}}
-        unet["upsample_cfg"] = {"type": InterpConv}
         return {
-            "mask_head": {"type": UNetHead, **unet},
+            "mask_head": unet_config(self.case["unet"]),
             "sam": {
                 "type": SAMWrapper,
                 "model_name": "golden",
@@ -103,6 +107,16 @@ class GoldenCase:
                 pixels = torch.from_numpy(np.array(Image.open(png)))
                 sample["pixel_values"] = pixels.permute(2, 0, 1).float() * (1 / 255)
         return [samples[index] for index in sorted(samples)]
+
+
+def build_llava(case: GoldenCase) -> FrozenLlavaSAM:
+    """The public LLaVA-1.5 class around the recorded LMM, with the head untrained."""
+    llava = {
+        "type": CustomLlavaForConditionalGeneration.from_pretrained,
+        "pretrained_model_name_or_path": str(case.dir / "backbone"),
+        "torch_dtype": torch.float32,
+    }
+    return FrozenLlavaSAM(model=llava, **case.head_config())
 
 
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:

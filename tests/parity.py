@@ -20,9 +20,7 @@ def parity_errors(case: GoldenCase, model: FrozenLMM) -> dict[str, float]:
         assert torch.equal(output["mask_ids"].clamp(min=-1), recorded["mask_ids_expanded"].clamp(min=-1))
         for key in ("mask_attentions", "pred_masks", "sam_pred_masks"):
             errors[f"{i}/{key}"] = relative_error(output[key], recorded[key])
-        errors[f"{i}/hidden_states"] = relative_error(
-            output["hidden_states"], recorded["hidden_states"][phrase_rows]
-        )
+        errors[f"{i}/hidden_states"] = relative_error(output["hidden_states"], recorded["hidden_states"][phrase_rows])
         errors[f"{i}/text_embeds"] = relative_error(torch.cat(output["text_embeds"]), recorded["text_embeds"])
     model.train()
     losses = model(samples, mode="loss")

@@ -20,7 +20,7 @@ class Tokens:
         inputs: Keyword arguments of the decoder, a batch of one, e.g. `inputs_embeds` [1, S, D] and
             `position_ids`.
         mask_ids: [S], the phrase each token belongs to, -1 for none; image tokens are -1.
-        views: V tensors [h, w] of positions in 0..S-1: the image tokens of each view, laid out as the picture.
+        views: V tensors [h, w] of positions in 0..S-1: the image tokens of each view, as they lie in the picture.
     """
 
     inputs: dict[str, Any]
@@ -34,7 +34,7 @@ class Reading:
 
     Attributes:
         attention: V tensors [L, A, M, h, w], softmaxed over all keys, rows merged by phrase.
-        hidden: [L, T_total, D], decoder-layer outputs at the phrase tokens (the last one after the final norm).
+        hidden: [L, T_total, D], outputs of the layers at the phrase tokens (the last one after the final norm).
         phrase_ids: [T_total], the phrase of each row of `hidden`.
     """
 
@@ -50,8 +50,8 @@ class Backbone(nn.Module, ABC):
         channel_order: Order of the stacked maps. 'view' = (view, layer, head), 'layer' = (layer, view, head).
         views_include_padding: Whether the finest view still shows the padding that the image processor added
             (then the coarse masks are cropped to the picture).
-        resize_before_merge: Whether coarser views are resized to the finest one before the rows of a phrase are
-            merged; differs from resizing afterwards only for `merge='max'`.
+        resize_before_merge: Whether coarser views are resized to the finest one before the rows of a phrase
+            are merged; differs from resizing afterwards only for `merge='max'`.
     """
 
     channel_order: Literal["view", "layer"] = "view"
@@ -116,8 +116,8 @@ def expand_image_token(
     is_image = input_ids == image_token_id
     if (count := int(is_image.sum())) != 1:
         raise ValueError(
-            f"the input has {count} image tokens (id {image_token_id}) where 1 is needed: the prompt must contain the "
-            "image token exactly once, and tokenizer and LMM must agree on its id"
+            f"the input has {count} image tokens (id {image_token_id}) where 1 is needed: the prompt must contain "
+            "the image token exactly once, and tokenizer and LMM must agree on its id"
         )
     repeats = torch.where(is_image, num_image_tokens, 1)
     mask_ids = mask_ids.masked_fill(is_image, -1).repeat_interleave(repeats)

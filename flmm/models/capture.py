@@ -1,9 +1,9 @@
 """Observes a decoder while it runs: attention of the phrase tokens to the image, and their hidden states.
 
-The decoder keeps its fastest attention. Beside it, an attention function registered with transformers computes
-the softmax rows of the phrase tokens only, so neither a map [A, S, S] nor a stack of hidden states [L, S, D] is made.
-The reference asks for `output_attentions` instead, which needs eager attention and O(L·A·S²) memory, and which some
-transformers releases answered with a dropped causal mask (docs/numerics.md).
+The decoder keeps its fastest attention. Beside it, an attention function registered with transformers
+computes the softmax rows of the phrase tokens only, so neither a map [A, S, S] nor a stack of hidden states
+[L, S, D] is made. The reference asks for `output_attentions` instead, which needs eager attention and
+O(L·A·S²) memory, and which some transformers releases answered with a dropped causal mask (docs/numerics.md).
 """
 
 from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ def capture(decoder: nn.Module, rows: Tensor, keep: Callable[[Tensor], Any]) -> 
         The `Capture` that the forward pass fills.
 
     Raises:
-        ValueError: When a layer did not pass through the registered attention function, or no forward pass ran.
+        ValueError: When a layer did not pass through the registered attention function, or nothing ran.
     """
     config = decoder.config
     # eager is what transformers falls back to; its masks cost S x S floats and it is never the fastest
@@ -115,15 +115,11 @@ def _keep_hidden(captured: Capture, index: int, _module: nn.Module, _args: Any, 
     captured.hidden[index] = output[0, captured.rows]
 
 
-def _capturing_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any
-):
+def _capturing_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any):
     captured = _active.get()
     output = ALL_ATTENTION_FUNCTIONS[captured.implementation](module, query, key, value, mask, **kwargs)
     scaling = kwargs.get("scaling")
-    weights = attention_rows(
-        query, key, mask, captured.rows, query.shape[-1] ** -0.5 if scaling is None else scaling
-    )
+    weights = attention_rows(query, key, mask, captured.rows, query.shape[-1] ** -0.5 if scaling is None else scaling)
     captured.attention[module.layer_idx] = captured.keep(weights)
     return output
 

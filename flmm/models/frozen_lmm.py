@@ -92,9 +92,9 @@ class FrozenLMM(BaseModel):
         """Grounds the phrases of one sample.
 
         Returns:
-            `pred_masks` [M, h', w'] coarse logits over the picture, `mask_attentions` [M, C, h, w], `mask_ids` [S]
-            and, with SAM, `sam_pred_masks` [M, H, W] logits at the size of the picture, `hidden_states` [T_total, D]
-            and `text_embeds` M x [T, embed_dim].
+            `pred_masks` [M, h', w'] coarse logits over the picture, `mask_attentions` [M, C, h, w], `mask_ids`
+            [S] and, with SAM, `sam_pred_masks` [M, H, W] logits at the size of the picture, `hidden_states`
+            [T_total, D] and `text_embeds` M x [T, embed_dim].
 
         Raises:
             ValueError: When a phrase has no token.
@@ -124,7 +124,7 @@ class FrozenLMM(BaseModel):
         return output["pred_masks"] if self.sam is None else output["sam_pred_masks"]
 
     def loss(self, samples: list[Sample]) -> dict[str, Tensor]:
-        """Training terms of coarse (`*`) and refined (`sam_*`) masks, averaged over all masks of the samples."""
+        """Training terms of coarse (`*`) and refined (`sam_*`) masks, averaged over all masks."""
         terms = []
         for sample in samples:
             output = self.ground(sample)
@@ -152,9 +152,7 @@ class FrozenLMM(BaseModel):
             decoder(**tokens.inputs, use_cache=False)
         layers = range(self.backbone.num_layers)
         return Reading(
-            attention=[
-                torch.stack(view) for view in zip(*(captured.attention[i] for i in layers), strict=True)
-            ],
+            attention=[torch.stack(view) for view in zip(*(captured.attention[i] for i in layers), strict=True)],
             hidden=torch.stack([captured.hidden[i] for i in layers]),
             phrase_ids=phrase_ids,
         )
@@ -174,7 +172,5 @@ def check_phrases(phrase_ids: Tensor) -> int:
     missing = sorted(set(range(max(found, default=-1) + 1)) - found)
     if not found or missing:
         what = f"phrases {missing} have no token" if found else "no token belongs to a phrase"
-        raise ValueError(
-            f"{what}: mask_ids must name every phrase 0..M-1 at least once (was the text truncated?)"
-        )
+        raise ValueError(f"{what}: mask_ids must name every phrase 0..M-1 at least once (was the text truncated?)")
     return len(found)

@@ -27,7 +27,8 @@ def mask_losses(logits: Tensor, targets: Tensor, loss_mask: Loss, loss_dice: Los
         loss_dice: Naive dice with an `avg_factor` (mmdet's DiceLoss).
 
     Returns:
-        Scalars `loss_mask`, `loss_dice`, `accuracy` (share of pixels right at 0.5) and `aiou` (mean IoU at 0.5).
+        Scalars `loss_mask`, `loss_dice`, and at threshold 0.5 `accuracy` (share of right pixels) and `aiou`
+        (mean IoU).
     """
     flat, flat_targets = logits.flatten(1), targets.flatten(1)
     with torch.no_grad():

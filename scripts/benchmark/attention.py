@@ -2,8 +2,8 @@
 
     python scripts/benchmark/attention.py --layers 8 --heads 16 --width 1024 --length 2900 --rows 60
 
-One process, same weights and inputs. Each way runs in turn, `--repeats` times; time is the median, memory the peak
-above what was there before the pass (tensors that the way returns included).
+One process, same weights and inputs. Each way runs in turn, `--repeats` times; time is the median, memory
+the peak above what was there before the pass (tensors that the way returns included).
 """
 
 import argparse
@@ -28,9 +28,7 @@ from flmm.models.capture import capture
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--heads", type=int, default=16)
     parser.add_argument("--kv-heads", type=int, default=None, help="default: as many as heads")
@@ -104,9 +102,7 @@ def ways(decoder: LlamaModel, embeds: Tensor, args: argparse.Namespace) -> dict[
 
     def eager() -> object:
         decoder.config._attn_implementation = "eager"
-        output = decoder(
-            inputs_embeds=embeds, use_cache=False, output_attentions=True, output_hidden_states=True
-        )
+        output = decoder(inputs_embeds=embeds, use_cache=False, output_attentions=True, output_hidden_states=True)
         attention = [a[0, :, rows][..., view] for a in output.attentions]
         maps = [merge_rows(m, phrase_ids, args.phrases, "mean") for m in attention]
         return output, maps

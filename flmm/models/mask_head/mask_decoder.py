@@ -41,7 +41,8 @@ class UNetHead(UNet):
             [M, 1, h', w'], h' = floor(h · max(1, upsample_input / max(h, w))).
 
         Raises:
-            ValueError: When the channels are not those of this head or, with `normalize_input`, when values leave 0..1.
+            ValueError: When the channels are not those of this head or, with `normalize_input`, when values
+                leave 0..1.
         """
         if maps.shape[1] != self.in_channels:
             raise ValueError(

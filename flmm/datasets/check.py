@@ -1,0 +1,91 @@
+"""`flmm data check`: is a data directory complete and sound, and where does the missing come from?"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from flmm.datasets.check_parts import PARTS, Report
+
+HOME_PAGES = {
+    "cot": "VisCoT images and questions, https://github.com/deepcs233/Visual-CoT",
+    "ReasonSeg": "reasoning segmentation, https://github.com/dvlab-research/LISA",
+}
+
+
+def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> Report:
+    """Check a data directory.
+
+    Args:
+        root: A directory laid out like `data/coco` (docs/data.md), or one that holds such directories.
+        sample: Number of items of each part whose pictures and masks are opened; 0 opens all.
+        only: Names of `PARTS` to check; all without.
+
+    Returns:
+        The report; `report.is_broken` tells whether something needed is missing or unsound.
+    """
+    root, report = Path(root), Report(sample)
+    layouts = [root] if is_layout(root) else [path for path in sorted(root.glob("*")) if is_layout(path)]
+    if not layouts:
+        report.broken(root, "no data set here", "`flmm data shapes` makes one; docs/data.md lists the real ones")
+    for layout in layouts:
+        for name in only or PARTS:
+            PARTS[name](layout, report)
+    if root not in layouts:
+        _optional(root, report)
+    return report
+
+
+def is_layout(path: Path) -> bool:
+    """Whether a directory is meant to be like `data/coco`."""
+    return path.is_dir() and any((path / name).is_dir() for name in ("annotations", "refcoco", "refcoco+", "refcocog"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `flmm data check`."""
+    parser.add_argument(
+        "root", nargs="?", default="data", help="data/coco, data/shapes or their parent (default: data)"
+    )
+    parser.add_argument("--sample", type=int, default=50, help="items per part whose files are opened, 0 for all")
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=[], help="check these parts only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check, print a table, and return the exit status: 1 when something needed is broken."""
+    report = check_data(args.root, args.sample, args.only)
+    show(report)
+    return int(report.is_broken)
+
+
+def show(report: Report) -> None:
+    """Print the report as a table, and the cures below it."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    table = Table("", Column("what", overflow="fold"), "finding", title="data")
+    colours = {"ok": "green", "note": "yellow", "broken": "red"}
+    for finding in report.findings:
+        table.add_row(f"[{colours[finding.state]}]{finding.state}", escape(finding.what), escape(finding.text))
+    console = Console()
+    console.print(table)
+    for cure in dict.fromkeys(finding.cure for finding in report.findings if finding.cure):
+        console.print(f"- {escape(cure)}", soft_wrap=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m flmm.datasets.check`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+def _optional(root: Path, report: Report) -> None:
+    for name, page in HOME_PAGES.items():
+        if not (root / name).is_dir():
+            report.note(root / name, f"not here, needed for its own evaluation only: {page}")
+    if not is_layout(root / "coco"):
+        report.note(root / "coco", "not here: needed for training and evaluation on real pictures, see docs/data.md")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,47 @@
+"""Image processor of LLaVA-NeXT."""
+
+from typing import Any
+
+import numpy as np
+from transformers import LlavaNextImageProcessor
+from transformers.image_processing_utils import BatchFeature, select_best_resolution
+from transformers.image_transforms import resize
+from transformers.models.llava_next.image_processing_llava_next import divide_to_patches
+
+from flmm.datasets.padding import LAST, normalised, pad_centred, rgb_arrays
+
+
+class CustomLlavaNextImageProcessor(LlavaNextImageProcessor):
+    """LLaVA-NeXT's own tiles, together with the meta data that the mask frames need.
+
+    The picture is resized into the best of the grid resolutions, centred on black, and cut into tiles; the
+    whole picture, squeezed into one square, comes first. `meta_data` describes the tiled frame and has two
+    entries more: `grid_shape` (rows and columns of tiles) and `ori_shape` (the picture's own size).
+    """
+
+    def preprocess(self, images) -> BatchFeature:  # type: ignore[override]
+        """Process one image or a list of images.
+
+        Returns:
+            Lists with one entry per image: `pixel_values` [1 + tiles, 3, s, s] float32, `image_sizes`,
+                `meta_datas`.
+        """
+        arrays = rgb_arrays(images)
+        views = [self._views(array) for array in arrays]
+        data = {
+            "pixel_values": [np.stack([normalised(self, view) for view in tiles]) for tiles, _ in views],
+            "image_sizes": [array.shape[:2] for array in arrays],
+            "meta_datas": [meta for _, meta in views],
+        }
+        return BatchFeature(data=data)
+
+    def _views(self, image: np.ndarray) -> tuple[list[np.ndarray], dict[str, Any]]:
+        height, width = image.shape[:2]
+        tile, side = self.crop_size["height"], self.size["shortest_edge"]
+        frame = select_best_resolution((height, width), self.image_grid_pinpoints)
+        resized = self._resize_for_patching(image, frame, self.resample, LAST)
+        padded, meta = pad_centred(resized, tuple(frame), (0, 0, 0))
+        meta["grid_shape"] = {"height": frame[0] // tile, "width": frame[1] // tile}
+        meta["ori_shape"] = {"height": height, "width": width}
+        whole = resize(image, (side, side), resample=self.resample, input_data_format=LAST)
+        return [whole, *divide_to_patches(padded, tile, LAST)], meta

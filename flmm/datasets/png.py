@@ -1,0 +1,125 @@
+"""Panoptic Narrative Grounding: captions whose phrases are segments of COCO's panoptic annotations."""
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import ConcatDataset, Dataset
+
+from flmm.datasets.captions import Segment, read_captions, segment_map
+from flmm.datasets.images import as_annotated, read_image, usable_backend
+from flmm.datasets.phrases import NO_PHRASE, encode_pieces
+from flmm.datasets.sample import SampleBuilder
+
+
+def concat_datasets(datasets_list: Sequence[Any]) -> ConcatDataset:
+    """One data set after the other; each is an object or a config dict."""
+    from xtuner.registry import BUILDER
+
+    return ConcatDataset([BUILDER.build(item) if isinstance(item, Mapping) else item for item in datasets_list])
+
+
+def custom_collate_fn(instances: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Samples differ in size, so a batch is their list: dict(data=samples, data_samples=None)."""
+    return {"data": instances, "data_samples": None}
+
+
+class PNGDataset(Dataset):
+    """Captions with a mask for each grounded phrase.
+
+    Captions without any grounded phrase are left out when the files are read, and their number is logged. A
+    phrase's mask is the union of its segments; plural phrases count as things.
+
+    Args:
+        json_file: `png_coco_{train,val}2017.json`.
+        panoptic_json_file: COCO's `panoptic_{train,val}2017.json`.
+        panoptic_png_path: Folder of the panoptic PNGs.
+        image_processor, tokenizer, prompt_template, prompt, image2tensor, add_image_token, image_token: See
+            `SampleBuilder`.
+        local_path: Folder of the images.
+        ceph_path: Folder of the images on a petrel cluster; used where the petrel client is installed.
+        allow_empty_masks: Accept a phrase with a segment that is not in the panoptic annotation or PNG.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: The files do not belong together; an item that cannot be used (each names the item and the
+            cure).
+    """
+
+    def __init__(
+        self,
+        json_file: str,
+        panoptic_json_file: str,
+        panoptic_png_path: str,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        ceph_path: str | None = None,
+        local_path: str | None = "",
+        prompt_template: Mapping[str, Any] | None = None,
+        prompt: str | None = None,
+        image2tensor: bool = True,
+        add_image_token: bool = False,
+        image_token: str = "<image>",
+        allow_empty_masks: bool = False,
+    ) -> None:
+        super().__init__()
+        self.json_file = str(json_file)
+        self.panoptic_png_path = Path(panoptic_png_path)
+        self.backend_args = usable_backend({"backend": "petrel"}) if ceph_path else None
+        self.image_folder = (ceph_path if self.backend_args else local_path) or ""
+        self.allow_empty_masks = allow_empty_masks
+        self.builder = SampleBuilder(
+            image_processor,
+            tokenizer,
+            prompt_template,
+            prompt,
+            image2tensor,
+            add_image_token,
+            image_token,
+        )
+        self.items = read_captions(json_file, panoptic_json_file, allow_empty_masks)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """See `SampleBuilder.build`; also `mask_infos` (plural, isthing), `file_name` and `phrases`."""
+        file_name, segm_file, segments = self.items[index]
+        phrases = [segment for segment in segments if segment.is_phrase]
+        masks = self._masks(self.panoptic_png_path / segm_file, phrases)
+        image = read_image(os.path.join(self.image_folder, file_name), self.backend_args)
+        source = f"{self.json_file}, {file_name}"
+        pieces = caption_pieces(segments)
+        caption_ids, mask_ids = encode_pieces(self.builder.tokenizer, pieces, source)
+        return self.builder.build(
+            as_annotated(image, (masks.shape[-2], masks.shape[-1]), source),
+            caption_ids,
+            mask_ids,
+            masks,
+            mask_infos=[{"plural": phrase.plural, "isthing": phrase.isthing} for phrase in phrases],
+            phrases=[phrase.words for phrase in phrases],
+            file_name=file_name,
+        )
+
+    def _masks(self, path: Path, phrases: Sequence[Segment]) -> torch.Tensor:
+        """[M, H, W] uint8 from a panoptic PNG."""
+        ids = segment_map(path)
+        parts = {i: ids == i for phrase in phrases for i in phrase.ids}
+        absent = sorted(i for i, part in parts.items() if not part.any())
+        if absent and not self.allow_empty_masks:
+            raise ValueError(
+                f"{path} has no pixel of segment(s) {absent}, which {self.json_file} names: the PNG belongs "
+                "to other annotations or was resized. Fetch it again; allow_empty_masks=True goes on without"
+            )
+        unions = [np.logical_or.reduce([parts[i] for i in phrase.ids]) for phrase in phrases]
+        return torch.from_numpy(np.stack(unions).astype(np.uint8))
+
+
+def caption_pieces(segments: Sequence[Segment]) -> list[tuple[str, int]]:
+    """The segments of a caption as (words, phrase index or -1)."""
+    number = itertools.count()
+    return [(segment.words, next(number) if segment.is_phrase else NO_PHRASE) for segment in segments]

@@ -1,0 +1,232 @@
+"""The one place that builds a sample: what the language model reads, and where the masks lie in its picture.
+
+`PNGDataset`, `RefCOCO2PNG` and the grounding of a user's picture differ only in where a caption and its masks
+come from; ids, labels, pixel values and meta data are made here, so training, evaluation and use cannot drift
+apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from flmm.datasets.images import load_image
+from flmm.datasets.masks import frame_masks
+from flmm.datasets.phrases import NO_PHRASE, Span, encode_phrases
+
+__all__ = ["SampleBuilder", "build_once", "load_image", "make_sample", "sample_settings"]
+
+IGNORE_INDEX = -100
+IMAGE_TOKEN_INDEX = -200
+DEFAULT_PROMPT = "<image>\nWhat is shown in this image?"
+
+_SETTINGS = (
+    "image_processor",
+    "tokenizer",
+    "prompt_template",
+    "prompt",
+    "image2tensor",
+    "add_image_token",
+    "image_token",
+)
+_built: dict[str, tuple[Any, Any]] = {}
+
+
+def build_once(config: Any, key: str = "") -> Any:
+    """Build an object from a config dict, or return the one that an equal dict gave before.
+
+    Four data sets that name the same tokenizer share it. Anything but a dict is returned as it is.
+
+    Args:
+        config: A dict with `type` and keyword arguments, or a finished object.
+        key: Parts objects that are built alike but then used differently.
+    """
+    if not isinstance(config, Mapping):
+        return config
+    identity = f"{key}|{sorted(config.items(), key=lambda item: item[0])!r}"
+    if identity not in _built:
+        from xtuner.registry import BUILDER
+
+        # The config is kept alive too: its representation may hold addresses of objects.
+        _built[identity] = (config, BUILDER.build(config))
+    return _built[identity][1]
+
+
+def sample_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of `SampleBuilder` and of the data sets that a config file sets as top-level variables."""
+    missing = [name for name in _SETTINGS[:3] if config.get(name) is None]
+    if missing:
+        raise ValueError(f"the config sets no {', '.join(missing)}: samples cannot be built without")
+    return {name: config[name] for name in _SETTINGS if config.get(name) is not None}
+
+
+class SampleBuilder:
+    """Turns a picture, caption ids and masks into a sample.
+
+    Args:
+        image_processor: Object or config dict. `preprocess(image)` gives a mapping whose lists hold one entry
+            per image (the first is taken; what is not a list is passed on whole). `pixel_values` and
+            `meta_datas` are needed, `image_sizes` (height, width) is optional, and every other entry goes
+            into the sample under its own name. When it has a method `image_tokens(processed)`, each image
+            token of the prompt is replaced by that many, or, where the method returns ids, by these ids.
+        tokenizer: Hugging Face tokenizer or config dict; equal dicts share one tokenizer.
+        prompt_template: Dict whose `INSTRUCTION` holds `{input}`, the place of the prompt.
+        prompt: What the user says, image token included.
+        image2tensor: Give array pixel values as tensors. False keeps what the processor made (PIL for MGM).
+        add_image_token: Add `image_token` to the tokenizer and write its id as -200 (MGM, HPT).
+        image_token: The text that stands for the image in the prompt.
+
+    Attributes:
+        prompt_ids: Token ids of the templated prompt, before image tokens are repeated or written as -200.
+
+    Raises:
+        ValueError: A part is missing, a template without `{input}`, an image token that is unknown to the
+            tokenizer or absent from the prompt.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any,
+        tokenizer: Any,
+        prompt_template: Mapping[str, Any] | None = None,
+        prompt: str | None = None,
+        image2tensor: bool = True,
+        add_image_token: bool = False,
+        image_token: str = "<image>",
+    ) -> None:
+        if image_processor is None or tokenizer is None:
+            raise ValueError("image_processor and tokenizer must be given, as objects or config dicts")
+        self.image_processor = build_once(image_processor)
+        self.tokenizer = build_once(tokenizer, key=image_token if add_image_token else "")
+        self.image2tensor = image2tensor
+        self.add_image_token = add_image_token
+        self.image_token = image_token
+        if add_image_token:
+            self.tokenizer.add_special_tokens({"additional_special_tokens": [image_token]})
+        self.image_token_idx = self._image_token_id()
+        self.prompt_ids = self._prompt_ids(prompt_template, DEFAULT_PROMPT if prompt is None else prompt)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "SampleBuilder":
+        """The builder that a config file's top-level variables describe."""
+        return cls(**sample_settings(config))
+
+    def ground(self, image: Image.Image, text: str, phrases: Sequence[str | Span]) -> dict[str, Any]:
+        """A sample without ground truth: M phrases of a text about a picture (errors: `encode_phrases`)."""
+        caption_ids, mask_ids = encode_phrases(self.tokenizer, text, phrases)
+        words = [p if isinstance(p, str) else text[slice(*p)] for p in phrases]
+        return self.build(image, caption_ids, mask_ids, phrases=words)
+
+    def build(
+        self,
+        image: Image.Image,
+        caption_ids: Sequence[int],
+        mask_ids: Sequence[int],
+        masks: torch.Tensor | None = None,
+        **extra: Any,
+    ) -> dict[str, Any]:
+        """Put a sample together.
+
+        Args:
+            image: Picture of any PIL mode; the sample keeps it as it is.
+            caption_ids: Token ids after the prompt.
+            mask_ids: For each of them -1 or the index of its phrase.
+            masks: [M, H, W] ground truth of 0 and 1 in the picture's frame; none when nothing is known.
+            extra: Further entries of the sample.
+
+        Returns:
+            `input_ids`, `mask_ids`, `labels` [S], `pixel_values`, `image`, `image_sizes`, `meta_data`, the
+            processor's other entries, and with masks `masks` [M, h, w] (resized frame), `padded_masks`,
+            `gt_masks`.
+
+        Raises:
+            ValueError: The caption holds an image token; the processor gives no meta data.
+        """
+        if self.image_token_idx in caption_ids:
+            raise ValueError(f"the text holds the image token {self.image_token!r}: only the prompt may hold it")
+        processed = self._processed(image)
+        sample: dict[str, Any] = self._text(self._image_tokens(processed), list(caption_ids), list(mask_ids))
+        if masks is not None:
+            sample |= frame_masks(masks, processed["meta_datas"])
+        return sample | self._picture(image, processed) | extra
+
+    def _processed(self, image: Image.Image) -> dict[str, Any]:
+        output = self.image_processor.preprocess(image)
+        absent = [name for name in ("pixel_values", "meta_datas") if name not in output]
+        if absent:
+            raise ValueError(
+                f"{type(self.image_processor).__name__}.preprocess gives no {', '.join(absent)}: use a "
+                "processor of flmm.datasets, which says where the picture lies in its padded frame"
+            )
+        return {key: value[0] if isinstance(value, list) else value for key, value in output.items()}
+
+    def _image_tokens(self, processed: Mapping[str, Any]) -> list[int]:
+        """The prompt with as many image tokens as the processor lays out."""
+        if not hasattr(self.image_processor, "image_tokens"):
+            return self.prompt_ids
+        layout = self.image_processor.image_tokens(processed)
+        tokens = [self.image_token_idx] * layout if isinstance(layout, int) else list(layout)
+        return [t for token in self.prompt_ids for t in (tokens if token == self.image_token_idx else [token])]
+
+    def _text(self, prompt_ids: list[int], caption_ids: list[int], mask_ids: list[int]) -> dict[str, torch.Tensor]:
+        input_ids = torch.tensor(prompt_ids + caption_ids)
+        labels = torch.tensor([IGNORE_INDEX] * len(prompt_ids) + caption_ids)
+        if self.add_image_token:
+            input_ids[input_ids == self.image_token_idx] = IMAGE_TOKEN_INDEX
+        mask_ids = [NO_PHRASE] * len(prompt_ids) + mask_ids
+        return {"input_ids": input_ids, "mask_ids": torch.tensor(mask_ids), "labels": labels}
+
+    def _picture(self, image: Image.Image, processed: Mapping[str, Any]) -> dict[str, Any]:
+        entries = dict(processed)
+        pixel_values = entries.pop("pixel_values")
+        if self.image2tensor and isinstance(pixel_values, np.ndarray):
+            pixel_values = torch.from_numpy(pixel_values)
+        return {
+            "pixel_values": pixel_values,
+            "meta_data": entries.pop("meta_datas"),
+            "image_sizes": torch.as_tensor(entries.pop("image_sizes", (image.height, image.width))),
+            "image": image,
+            **entries,
+        }
+
+    def _image_token_id(self) -> int:
+        index = self.tokenizer.convert_tokens_to_ids(self.image_token)
+        if index is None or index == self.tokenizer.unk_token_id:
+            raise ValueError(
+                f"the tokenizer knows no image token {self.image_token!r}: set image_token to the one it "
+                "was made with, or add_image_token=True for models that read the id -200"
+            )
+        return index
+
+    def _prompt_ids(self, prompt_template: Mapping[str, Any] | None, prompt: str) -> list[int]:
+        instruction = (prompt_template or {}).get("INSTRUCTION", "")
+        if "{input}" not in instruction:
+            raise ValueError(f"prompt_template's INSTRUCTION must hold '{{input}}': {prompt_template!r}")
+        ids = self.tokenizer.encode(instruction.format(input=prompt), add_special_tokens=True)
+        if self.image_token_idx not in ids:
+            raise ValueError(f"prompt {prompt!r} does not hold the image token {self.image_token!r}")
+        return ids
+
+
+def make_sample(
+    image: Image.Image,
+    text: str,
+    phrases: Sequence[str | Span],
+    *,
+    image_processor: Any,
+    tokenizer: Any,
+    **settings: Any,
+) -> dict[str, Any]:
+    """A sample without ground truth; `settings` are the other keywords of `SampleBuilder`.
+
+    Args:
+        image: The picture, upright (see `load_image`).
+        text: A sentence about it.
+        phrases: Words of the sentence, or (start, end) character positions.
+        image_processor: Object or config dict.
+        tokenizer: Object or config dict.
+        settings: prompt_template, prompt, image2tensor, add_image_token, image_token.
+    """
+    return SampleBuilder(image_processor, tokenizer, **settings).ground(image, text, phrases)

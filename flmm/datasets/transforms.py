@@ -1,0 +1,93 @@
+"""Pipeline steps that turn an item of mmdet's RefCocoDataset into samples."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmcv.transforms import BaseTransform
+
+from flmm.datasets.images import read_image
+from flmm.datasets.masks import check_masks
+from flmm.datasets.phrases import encode_expressions
+from flmm.datasets.sample import SampleBuilder
+
+
+class PILLoadImageFromFile(BaseTransform):
+    """Loads `img_path` as a PIL picture into `img`, and its (height, width) as `img_shape` and `ori_shape`.
+
+    Args:
+        backend_args: Keywords of an mmengine file backend. Where they ask for a petrel cluster and its client
+            is not installed, the local file is read.
+    """
+
+    def __init__(self, backend_args: Mapping[str, Any] | None = None) -> None:
+        self.backend_args = backend_args
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add the picture; FileNotFoundError or ValueError name the file."""
+        image = read_image(results["img_path"], self.backend_args)
+        results["img"] = image
+        results["img_shape"] = results["ori_shape"] = (image.height, image.width)
+        return results
+
+
+class RefCOCO2PNG(BaseTransform):
+    """An image with its referring expressions and their masks as one sample, or one for each expression.
+
+    Goes after `PILLoadImageFromFile` and mmdet's `LoadAnnotations(with_mask=True)`. The expressions form one
+    caption, each followed by a full stop, and each is a phrase.
+
+    Args:
+        image_processor, tokenizer, prompt_template, prompt, image2tensor, add_image_token, image_token: See
+            `SampleBuilder`.
+        concat: One sample with all expressions; False gives a list of samples, one for each expression.
+        allow_empty_masks: Accept expressions whose polygon covers no pixel.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        prompt_template: Mapping[str, Any] | None = None,
+        prompt: str | None = None,
+        concat: bool = True,
+        image2tensor: bool = True,
+        add_image_token: bool = False,
+        image_token: str = "<image>",
+        allow_empty_masks: bool = False,
+    ) -> None:
+        self.builder = SampleBuilder(
+            image_processor,
+            tokenizer,
+            prompt_template,
+            prompt,
+            image2tensor,
+            add_image_token,
+            image_token,
+        )
+        self.concat = concat
+        self.allow_empty_masks = allow_empty_masks
+
+    def transform(self, results: dict[str, Any]) -> Any:
+        """See the class; the sample also has `file_name` and `phrases` (the expressions)."""
+        texts, masks = results["text"], torch.from_numpy(results["gt_masks"].masks).float()
+        source = str(results.get("img_path", "image"))
+        if len(texts) != len(masks):
+            raise ValueError(f"{source}: {len(texts)} expressions but {len(masks)} masks: each needs its own")
+        if not self.allow_empty_masks:
+            check_masks(masks, texts, source)
+        if self.concat:
+            return self._sample(results["img"], texts, masks, source)
+        return [
+            self._sample(results["img"], [text], mask[None], source) for text, mask in zip(texts, masks, strict=True)
+        ]
+
+    def _sample(self, image, texts: list[str], masks: torch.Tensor, source: str) -> dict[str, Any]:
+        if masks.shape[-2:] != (image.height, image.width):
+            raise ValueError(
+                f"{source}: the image is {image.height} x {image.width} (height x width) but its masks are "
+                f"{masks.shape[-2]} x {masks.shape[-1]}"
+            )
+        caption_ids, mask_ids = encode_expressions(self.builder.tokenizer, texts, source)
+        return self.builder.build(image, caption_ids, mask_ids, masks, phrases=list(texts), file_name=Path(source).name)

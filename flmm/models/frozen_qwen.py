@@ -1,0 +1,89 @@
+"""Qwen2.5-VL: the picture at its own resolution, 2 x 2 patches per token, and positions with three axes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flmm.models.backbone import Backbone, Tokens
+from flmm.models.frozen_lmm import FrozenLMM, build
+
+
+class QwenBackbone(Backbone):
+    """Qwen2.5-VL as the pipeline sees it; the processor has already laid out one token per image feature."""
+
+    views_include_padding = False
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The Qwen2.5 decoder."""
+        return self.model.model.language_model
+
+    @torch.no_grad()
+    def tokens(self, sample: dict[str, Any]) -> Tokens:
+        """Puts the image features in the places of the image tokens."""
+        lmm, config = self.model.model, self.model.config
+        input_ids = sample["input_ids"].to(self.device)
+        grid = sample["image_grid_thw"].to(self.device).view(-1, 3)  # [1, 3] patches: frames, rows, columns
+        features = torch.cat(lmm.get_image_features(sample["pixel_values"].to(self.device), grid))
+        is_image = input_ids == config.image_token_id
+        view = image_view(is_image, grid[0] // grid.new_tensor([1, *[config.vision_config.spatial_merge_size] * 2]))
+        embeds = lmm.get_input_embeddings()(input_ids)
+        embeds[is_image] = features.to(embeds)
+        position_ids, _ = lmm.get_rope_index(input_ids[None], image_grid_thw=grid)
+        mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, -1)
+        return Tokens({"inputs_embeds": embeds[None], "position_ids": position_ids}, mask_ids, [view])
+
+
+def image_view(is_image: Tensor, grid: Tensor) -> Tensor:
+    """Positions [h, w] of the image tokens.
+
+    Args:
+        is_image: [S], True at image tokens.
+        grid: [3], frames (1), rows and columns of tokens.
+
+    Raises:
+        ValueError: When the number of image tokens is not that of the grid.
+    """
+    positions = is_image.nonzero().flatten()
+    frames, height, width = grid.tolist()
+    if frames != 1 or len(positions) != height * width:
+        raise ValueError(
+            f"{len(positions)} image tokens in the input, but the picture has {frames} x {height} x {width}: tokenizer "
+            "and image processor must be those of this LMM, with one picture per sample"
+        )
+    return positions.view(height, width)
+
+
+def check_image_token(model: nn.Module, tokenizer: Any) -> None:
+    """Refuses a tokenizer whose image token is not the one that the LMM replaces by features."""
+    token, expected = "<|image_pad|>", model.config.image_token_id
+    if (index := tokenizer.convert_tokens_to_ids(token)) != expected:
+        raise ValueError(
+            f"the tokenizer reads {token!r} as {index}, but the LMM's image token is {expected}: name the tokenizer of "
+            "the repository that the LMM comes from"
+        )
+
+
+class FrozenQwen(FrozenLMM):
+    """Coarse masks from a frozen Qwen2.5-VL.
+
+    Args:
+        model: Qwen2_5_VLForConditionalGeneration or its config.
+        tokenizer: Tokenizer or its config; if given, its image token is compared with the model's.
+        processor: Qwen2_5_VLProcessor or its config, another way to give the tokenizer.
+        **head: Arguments of `FrozenLMM`: mask_head, merge, loss_mask, loss_dice, sam, pretrained.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any = None, processor: Any = None, **head: Any):
+        lmm = build(model)
+        if (tokenizer := build(processor).tokenizer if processor is not None else build(tokenizer)) is not None:
+            check_image_token(lmm, tokenizer)
+        super().__init__(backbone=QwenBackbone(lmm), **head)
+
+
+class FrozenQwenSAM(FrozenQwen):
+    """Coarse masks from a frozen Qwen2.5-VL, refined by SAM."""
+
+    def __init__(self, model: Any, sam: Any, **head: Any):
+        super().__init__(model=model, sam=sam, **head)

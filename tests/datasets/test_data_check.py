@@ -1,0 +1,154 @@
+"""`flmm data check` on a sound directory, and on one with each thing missing or broken."""
+
+import argparse
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flmm.datasets import check
+
+DATA = Path(__file__).parents[1] / "golden" / "comp_datasets" / "data"
+
+
+@pytest.fixture
+def root(tmp_path):
+    coco = tmp_path / "data" / "coco"
+    for split in ("train", "val"):
+        shutil.copytree(DATA / "panoptic", coco / "annotations" / f"panoptic_{split}2017")
+        shutil.copytree(DATA / "images", coco / f"{split}2017")
+        shutil.copy(DATA / "panoptic.json", coco / "annotations" / f"panoptic_{split}2017.json")
+        shutil.copy(DATA / "png.json", coco / "annotations" / f"png_coco_{split}2017.json")
+    shutil.copytree(DATA / "images", coco / "train2014")
+    for name, file in (("refcoco", "refs(unc).p"), ("refcoco+", "refs(unc).p"), ("refcocog", "refs(umd).p")):
+        (coco / name).mkdir()
+        shutil.copy(DATA / "refcoco" / "instances.json", coco / name)
+        refs = json.loads((DATA / "refcoco" / "refs.json").read_text())
+        (coco / name / file).write_bytes(pickle.dumps(refs))
+    return coco
+
+
+def status(root, *arguments):
+    parser = argparse.ArgumentParser()
+    check.add_arguments(parser)
+    return check.run(parser.parse_args([str(root), *arguments]))
+
+
+def told(root, **keywords):
+    report = check.check_data(root, **keywords)
+    assert report.is_broken
+    return "\n".join(f"{f.what}: {f.text} {f.cure}" for f in report.findings if f.state == "broken")
+
+
+def test_a_sound_directory(root, capsys):
+    assert status(root) == 0
+    assert status(root.parent, "--sample", "1") == 0
+    assert "broken" not in capsys.readouterr().out
+    findings = check.check_data(root).findings
+    assert [f.text for f in findings if f.what.endswith("png_coco_val2017.json")] == ["3 captions"]
+    assert any("7 objects (train 2, val 5)" in f.text for f in findings)
+
+
+def test_nothing_there(tmp_path, capsys):
+    assert status(tmp_path) == 1
+    assert "flmm data shapes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("annotations/png_coco_train2017.json", "bcv-uniandes.github.io"),
+        ("annotations/panoptic_val2017.json", "panoptic_annotations_trainval2017.zip"),
+        ("annotations/panoptic_train2017", "panoptic_annotations_trainval2017.zip"),
+        ("train2017", "zips/train2017.zip"),
+        ("val2017", "zips/val2017.zip"),
+        ("train2014", "zips/train2014.zip"),
+        ("refcoco+/instances.json", "referit/data/refcoco+.zip"),
+        ("refcocog/refs(umd).p", "referit/data/refcocog.zip"),
+    ],
+)
+def test_each_missing_part_is_told_with_its_source(root, path, source, capsys):
+    target = root / path
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    message = told(root)
+    assert str(target) in message
+    assert source in message
+    assert status(root) == 1
+    assert source in capsys.readouterr().out.replace("\n", "")
+
+
+def test_missing_folders_are_told_even_when_annotations_are_missing_too(root):
+    (root / "annotations" / "panoptic_train2017.json").unlink()
+    (root / "refcoco" / "instances.json").unlink()
+    for folder in ("train2017", "train2014"):
+        shutil.rmtree(root / folder)
+    message = told(root)
+    assert f"{root / 'train2017'}: missing" in message
+    assert f"{root / 'train2014'}: missing" in message
+
+
+def test_a_folder_that_was_not_unpacked_to_its_end(root):
+    (root / "annotations" / "panoptic_train2017" / "000000000632.png").unlink()
+    assert "cut short: 1 of 3 files missing, the first 000000000632.png" in told(root, only=["png_train"])
+
+
+def test_unreadable_files(root):
+    (root / "annotations" / "png_coco_val2017.json").write_text("[{")
+    (root / "refcoco" / "refs(unc).p").write_bytes(b"\x80")
+    message = told(root)
+    assert "png_coco_val2017.json: unreadable" in message
+    assert "refs(unc).p: unreadable" in message
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_ids_that_do_not_fit(root):
+    edit(
+        root / "annotations" / "png_coco_train2017.json",
+        lambda items: items[0]["segments"][1].update(segment_ids=["5"]),
+    )
+    edit(root / "refcoco" / "instances.json", lambda content: content["annotations"].pop(0))
+    message = told(root)
+    assert "1 of 3 captions: segment(s) [5] of phrase 'a man', image 139" in message
+    assert "2 of 7 objects (train 2, val 5): object 1: no annotation 1390" in message
+
+
+def test_bad_expressions_and_polygons(root):
+    edit(root / "refcoco" / "instances.json", lambda c: c["annotations"][1].update(segmentation=[[1, 2, 3, 4]]))
+    assert "annotation 1391 covers no pixel of image 139" in told(root, only=["refcoco"])
+    far = [[5000, 5000, 5009, 5000, 5009, 5009]]
+    edit(root / "refcoco" / "instances.json", lambda c: c["annotations"][1].update(segmentation=far))
+    assert "1 of 7 objects (train 2, val 5): annotation 1391 covers" in told(root, only=["refcoco"])
+    runs = {"size": [61, 97], "counts": [100, 5, 5812]}
+    edit(root / "refcoco" / "instances.json", lambda c: c["annotations"][1].update(segmentation=runs))
+    assert not check.check_data(root, only=["refcoco"]).is_broken
+    path = root / "refcocog" / "refs(umd).p"
+    refs = pickle.loads(path.read_bytes())
+    refs[0]["sentences"][1]["raw"] = " "
+    path.write_bytes(pickle.dumps(refs))
+    assert "object 1 has an empty expression" in told(root, only=["refcocog"])
+
+
+def test_pictures_and_masks_are_opened(root):
+    image = root / "val2017" / "000000000139.jpg"
+    Image.open(image).resize((30, 30)).save(image)
+    assert "000000000139.jpg: the image is 30 x 30" in told(root, only=["png_val"])
+    png = root / "annotations" / "panoptic_train2017" / "000000000285.png"
+    png.write_bytes(png.read_bytes()[:100])
+    assert "000000000285.png cannot be decoded" in told(root, only=["png_train"])
+    Image.new("RGB", (50, 83)).save(png)
+    assert "000000000285.png has no pixel of segments [10243006, 11715145]" in told(root, only=["png_train"])
+    Image.new("RGB", (5, 8)).save(png)
+    assert "is 8 x 5, not 83 x 50" in told(root, only=["png_train"])
+    photo = root / "train2014" / "000000000632.jpg"
+    photo.write_bytes(photo.read_bytes()[:500])
+    assert "000000000632.jpg cannot be decoded" in told(root, only=["refcoco"])
+    Image.new("RGB", (5, 8)).save(photo)
+    assert "000000000632.jpg is 8 x 5, not 72 x 72" in told(root, only=["refcoco"])

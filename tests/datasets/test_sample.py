@@ -1,0 +1,194 @@
+"""The sample builder: what it passes on, expands, shares and refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoTokenizer
+
+from flmm.datasets.images import as_annotated
+from flmm.datasets.llava_processors import CustomLlavaImageProcessor
+from flmm.datasets.sample import SampleBuilder, build_once, load_image, make_sample, sample_settings
+
+TOKENIZERS = Path(__file__).parents[1] / "golden" / "comp_datasets"
+TEMPLATE = {"INSTRUCTION": "USER: {input} ASSISTANT:"}
+PROMPT = "<image>\nWhat is it?"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(TOKENIZERS / "tokenizer_with_image")
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return CustomLlavaImageProcessor(size={"shortest_edge": 28})
+
+
+@pytest.fixture
+def picture():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 40, 3), dtype=np.uint8))
+
+
+def test_a_sample_without_ground_truth(tokenizer, processor, picture):
+    sample = make_sample(
+        picture,
+        "the sky and a dog",
+        ["a dog", (0, 7)],
+        image_processor=processor,
+        tokenizer=tokenizer,
+        prompt=PROMPT,
+        prompt_template=TEMPLATE,
+    )
+    assert set(sample) == {
+        *("input_ids", "mask_ids", "labels", "pixel_values", "meta_data", "image_sizes", "image", "phrases")
+    }
+    prompt = tokenizer.encode(f"USER: {PROMPT} ASSISTANT:")
+    assert sample["input_ids"][: len(prompt)].tolist() == prompt
+    assert (sample["labels"][: len(prompt)] == -100).all()
+    assert torch.equal(sample["labels"][len(prompt) :], sample["input_ids"][len(prompt) :])
+    for number, phrase in enumerate(["a dog", "the sky"]):
+        ids = sample["input_ids"][sample["mask_ids"] == number].tolist()
+        assert ids == tokenizer.encode(phrase, add_special_tokens=False)
+    assert sample["phrases"] == ["a dog", "the sky"]
+    assert sample["pixel_values"].shape == (3, 28, 28)
+
+
+class Grid:
+    """A processor like those of Qwen2.5-VL: flat patches, a grid, an image token for each cell."""
+
+    def __init__(self, layout=None):
+        self.layout = layout
+
+    def preprocess(self, image):
+        shape = {"height": image.height, "width": image.width}
+        padding = {f"{end}_{side}": 0 for end in ("before", "after") for side in shape}
+        return {
+            "pixel_values": [np.ones((6, 12), np.float32)],
+            "image_grid_thw": torch.tensor([[1, 2, 3]]),
+            "meta_datas": [{"image_shape": shape, "padded_shape": shape, "padding": padding}],
+        }
+
+    def image_tokens(self, processed):
+        return self.layout or int(processed["image_grid_thw"].prod())
+
+
+@pytest.mark.parametrize(("layout", "expected"), [(None, [3] * 6), ([9, 3, 3, 9], [9, 3, 3, 9])])
+def test_other_outputs_are_passed_on_and_image_tokens_laid_out(tokenizer, picture, layout, expected):
+    builder = SampleBuilder(Grid(layout), tokenizer, TEMPLATE, PROMPT)
+    sample = builder.ground(picture, "a dog", ["a dog"])
+    assert sample["image_grid_thw"].tolist() == [[1, 2, 3]]
+    assert sample["pixel_values"].shape == (6, 12)
+    assert sample["image_sizes"].tolist() == [20, 40]
+    ids, at = sample["input_ids"].tolist(), builder.prompt_ids.index(3)
+    assert ids[: at + len(expected)] == builder.prompt_ids[:at] + expected
+    assert len(ids) == len(sample["mask_ids"]) == len(sample["labels"])
+    assert sample["mask_ids"][: len(builder.prompt_ids) + len(expected) - 1].eq(-1).all()
+
+
+def test_equal_configs_share_one_object_and_added_tokens_stay_apart(processor):
+    config = {
+        "type": AutoTokenizer.from_pretrained,
+        "pretrained_model_name_or_path": str(TOKENIZERS / "tokenizer_plain"),
+    }
+    one, other = (SampleBuilder(processor, dict(config), TEMPLATE, PROMPT, add_image_token=True) for _ in range(2))
+    assert one.tokenizer is other.tokenizer
+    plain = build_once(dict(config))
+    assert plain is not one.tokenizer
+    assert "<image>" not in plain.get_vocab()
+    assert one.ground(Image.new("RGB", (9, 9)), "a dog", ["dog"])["input_ids"].eq(-200).sum() == 1
+
+
+def test_settings_come_from_the_config(tokenizer, processor):
+    config = {
+        "tokenizer": tokenizer,
+        "image_processor": processor,
+        "prompt_template": TEMPLATE,
+        "max_epochs": 8,
+    }
+    assert set(sample_settings(config)) == {"tokenizer", "image_processor", "prompt_template"}
+    builder = SampleBuilder.from_config({**config, "prompt": PROMPT})
+    assert builder.prompt_ids == tokenizer.encode(f"USER: {PROMPT} ASSISTANT:")
+    with pytest.raises(ValueError, match="sets no image_processor, prompt_template"):
+        sample_settings({"tokenizer": tokenizer})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt_template": {"SYSTEM": ""}}, "INSTRUCTION must hold '{input}'"),
+        ({"prompt_template": None}, "INSTRUCTION must hold '{input}'"),
+        ({"prompt": "What is it?"}, "does not hold the image token '<image>'"),
+        ({"image_token": "<picture>"}, "knows no image token '<picture>'"),
+        ({"tokenizer": None}, "image_processor and tokenizer must be given"),
+    ],
+)
+def test_wrong_settings_are_refused(tokenizer, processor, changes, message):
+    settings = {
+        "tokenizer": tokenizer,
+        "image_processor": processor,
+        "prompt_template": TEMPLATE,
+        "prompt": PROMPT,
+    }
+    with pytest.raises(ValueError, match=message):
+        SampleBuilder(**{**settings, **changes})
+
+
+def test_image_tokens_in_the_text_and_foreign_processors_are_refused(tokenizer, processor, picture):
+    with pytest.raises(ValueError, match="text holds the image token '<image>'"):
+        SampleBuilder(processor, tokenizer, TEMPLATE, PROMPT).ground(picture, "a dog <image>", ["a dog"])
+    from transformers import CLIPImageProcessor
+
+    with pytest.raises(ValueError, match="CLIPImageProcessor.preprocess gives no meta_datas"):
+        SampleBuilder(CLIPImageProcessor(), tokenizer, TEMPLATE, PROMPT).ground(picture, "a dog", ["a dog"])
+
+
+def save(image, path, orientation=None):
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    image.save(path, exif=exif, quality=95)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1", "LA", "I;16"])
+def test_users_pictures_of_any_mode_become_rgb(mode, tmp_path, picture):
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) << 8)
+    else:
+        image = picture.convert(mode)
+    path = tmp_path / ("picture.jpg" if mode == "CMYK" else "picture.png")
+    image.save(path)
+    loaded = load_image(path)
+    assert (loaded.mode, loaded.size) == ("RGB", picture.size)
+    if mode in ("L", "I;16"):
+        np.testing.assert_array_equal(np.asarray(loaded)[..., 0], np.asarray(picture.convert("L")))
+    if mode == "RGBA":
+        np.testing.assert_array_equal(np.asarray(loaded), np.asarray(picture))
+
+
+def test_users_pictures_are_turned_upright(tmp_path, picture):
+    path = save(picture.transpose(Image.Transpose.ROTATE_90), tmp_path / "turned.png", orientation=6)
+    np.testing.assert_array_equal(np.asarray(load_image(path)), np.asarray(picture))
+
+
+def test_annotations_decide_the_orientation(tmp_path, picture):
+    stored = Image.open(save(picture.transpose(Image.Transpose.ROTATE_90), tmp_path / "turned.png", orientation=6))
+    assert as_annotated(stored, (40, 20), "x") is stored
+    np.testing.assert_array_equal(np.asarray(as_annotated(stored, (20, 40), "x")), np.asarray(picture))
+    with pytest.raises(ValueError, match="a.jpg: the image is 40 x 20 .* its masks are 41 x 20"):
+        as_annotated(stored, (41, 20), "a.jpg")
+
+
+def test_missing_truncated_and_foreign_files_are_named(tmp_path, picture):
+    with pytest.raises(FileNotFoundError, match="no image .*nothing.jpg"):
+        load_image(tmp_path / "nothing.jpg")
+    path = save(picture.resize((400, 400)), tmp_path / "cut.jpg")
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(ValueError, match="cut.jpg cannot be decoded .*truncated"):
+        load_image(path)
+    (tmp_path / "text.jpg").write_text("<html>not found</html>")
+    with pytest.raises(ValueError, match="text.jpg cannot be decoded"):
+        load_image(tmp_path / "text.jpg")
