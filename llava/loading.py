@@ -1,6 +1,7 @@
 """Loading released weights, and saying what was loaded: the same few steps for every model package."""
 
 import json
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
         if (index := folder / f"{single}.index.json").is_file():
             return _read_shards(index)
     raise FileNotFoundError(
-        f"{folder}: no weights; looked for {' and '.join(SINGLE_FILES)} and their .index.json (is the download complete?)"
+        f"{folder}: no weights; looked for {' and '.join(SINGLE_FILES)}, whole or with .index.json "
+        "(is the download complete?)"
     )
 
 
@@ -79,7 +81,8 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 def _read_file(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    mmap = zipfile.is_zipfile(path)  # files written before torch 1.6 cannot be mapped
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def load_into(
@@ -152,12 +155,19 @@ class CheckedLoading:
     """Put before a transformers model class: its `from_pretrained` reports, and refuses missing weights."""
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str, *args: Any, output_loading_info: bool = False, **kwargs: Any
+    ) -> Any:
         """As in transformers (which also passes `device_map`, `quantization_config`, ... here).
 
         Raises:
+            FileNotFoundError: When a local folder has no such `subfolder`.
             ValueError: When weights are missing; transformers itself only warns, and leaves them random.
         """
-        model, info = super().from_pretrained(name_or_path, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
-        check_loading_info(f"{cls.__name__} from {name_or_path}", info, total=len(model.state_dict()))
+        name, subfolder = pretrained_model_name_or_path, kwargs.get("subfolder", "")
+        if Path(name).is_dir():
+            find_folder(name, subfolder)
+        model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        where = f"{name}/{subfolder}" if subfolder else name
+        check_loading_info(f"{cls.__name__} from {where}", info, total=len(model.state_dict()))
         return (model, info) if output_loading_info else model

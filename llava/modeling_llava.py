@@ -2,10 +2,12 @@
 
 from transformers import LlavaForConditionalGeneration
 
+from llava.loading import CheckedLoading
 
-class CustomLlavaForConditionalGeneration(LlavaForConditionalGeneration):
+
+class CustomLlavaForConditionalGeneration(CheckedLoading, LlavaForConditionalGeneration):
     """transformers' LLaVA under the name that configs and checkpoints of the reference use.
 
-    Nothing is overridden: what the pipeline needs (image features, token embeddings, the decoder) is public
-    there, and `from_pretrained` reads the layouts written by transformers 4.39 and by 4.57.
+    What the pipeline needs (image features, token embeddings, the decoder) is public there, and `from_pretrained`
+    reads the layouts written by transformers 4.39 and by 4.57.
     """

@@ -57,6 +57,7 @@ class Backbone(nn.Module, ABC):
     channel_order: Literal["view", "layer"] = "view"
     views_include_padding: bool = True
     resize_before_merge: bool = False
+    model: Any  # the LMM, frozen; every subclass knows the attributes of its own
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -123,3 +124,26 @@ def expand_image_token(
     mask_ids = mask_ids.masked_fill(is_image, -1).repeat_interleave(repeats)
     input_ids = input_ids.repeat_interleave(repeats)
     return input_ids, mask_ids, (input_ids == image_token_id).nonzero().flatten()
+
+
+def image_view(is_image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Positions of image tokens that the processor has laid out row by row.
+
+    Args:
+        is_image: [S], True at the tokens of the picture.
+        size: (h, w) of its grid.
+
+    Returns:
+        [h, w] positions in 0..S-1.
+
+    Raises:
+        ValueError: When the number of image tokens is not h·w.
+    """
+    positions = is_image.nonzero().flatten()
+    height, width = size
+    if len(positions) != height * width:
+        raise ValueError(
+            f"{len(positions)} image tokens in the input, but the picture has {height} x {width}: tokenizer and image "
+            "processor must be those of this LMM, with one picture per sample"
+        )
+    return positions.view(height, width)

@@ -1,0 +1,66 @@
+"""HPT: one image token becomes the h x w patch features of a square view."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from flmm.models.backbone import Backbone, Tokens, expand_image_token
+from flmm.models.frozen_lmm import FrozenLMM, build
+from hpt.modeling_hpt import HPT
+
+IMAGE_TOKEN_ID = -200  # HPT's tokenizer has no image token; the data writes this one (flmm.datasets.sample)
+
+
+class HPTBackbone(Backbone):
+    """HPT as the pipeline sees it."""
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The Llama decoder."""
+        return self.model.llm.get_decoder()
+
+    @torch.no_grad()
+    def tokens(self, sample: dict[str, Any]) -> Tokens:
+        """Puts the projected features in the place of the image token."""
+        pixels = sample["pixel_values"][None].to(self.device, self.model.dtype)
+        features = self.model.image_features(pixels)[0]  # [h*w, D]
+        input_ids, mask_ids, image = expand_image_token(
+            sample["input_ids"].to(self.device), sample["mask_ids"].to(self.device), IMAGE_TOKEN_ID, len(features)
+        )
+        embeds = self.model.llm.get_input_embeddings()(input_ids.index_fill(0, image, 0))
+        embeds[image] = features.to(embeds.dtype)
+        side = self.model.grid_size
+        return Tokens({"inputs_embeds": embeds[None]}, mask_ids, [image.view(side, side)])
+
+
+class FrozenHPT(FrozenLMM):
+    """Coarse masks from a frozen HPT.
+
+    Args:
+        llm: Causal language model or its config.
+        visual_encoder: CLIP or SigLIP tower or its config.
+        projector: Projector or its config.
+        image_size: Side of the square images.
+        visual_select_layer: Layer of the tower that is read.
+        **head: Arguments of `FrozenLMM`: mask_head, merge, loss_mask, loss_dice, sam, pretrained.
+    """
+
+    def __init__(
+        self,
+        llm: Any,
+        visual_encoder: Any,
+        projector: Any,
+        image_size: int = 588,
+        visual_select_layer: int = -2,
+        **head: Any,
+    ):
+        model = HPT(build(llm), build(visual_encoder), build(projector), image_size, visual_select_layer)
+        super().__init__(backbone=HPTBackbone(model), **head)
+
+
+class FrozenHPTSAM(FrozenHPT):
+    """Coarse masks from a frozen HPT, refined by SAM."""
+
+    def __init__(self, *args: Any, sam: Any, **kwargs: Any):
+        super().__init__(*args, sam=sam, **kwargs)
