@@ -1,5 +1,6 @@
 """Reads the tensors recorded from the reference implementation (tests/golden)."""
 
+import gzip
 import json
 import os
 from functools import partial
@@ -11,7 +12,7 @@ import torch
 from mmdet.models import CrossEntropyLoss, DiceLoss
 from mmseg.models.backbones.unet import InterpConv
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch.nn import GroupNorm
 
 from flmm.models.frozen_llava import FrozenLlavaSAM
@@ -35,6 +36,12 @@ LOSSES = {
         "loss_weight": 1.0,
     },
 }
+
+
+def load_recorded(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file, gzipped in this repository."""
+    zipped = path.with_name(f"{path.name}.gz")
+    return load(gzip.decompress(zipped.read_bytes())) if zipped.exists() else load_file(path)
 
 
 def register_golden_sam() -> None:
@@ -68,7 +75,7 @@ class GoldenCase:
         register_golden_sam()
         self.dir = GOLDEN / name
         self.case = json.loads((self.dir / "case.json").read_text())
-        self.outputs = load_file(self.dir / "outputs.safetensors")
+        self.outputs = load_recorded(self.dir / "outputs.safetensors")
         self.outputs_json = json.loads((self.dir / "outputs.json").read_text())
 
     def head_config(self) -> dict[str, Any]:
@@ -94,7 +101,7 @@ class GoldenCase:
 
     def samples(self) -> list[dict[str, Any]]:
         """The recorded data samples."""
-        tensors = load_file(self.dir / "inputs.safetensors")
+        tensors = load_recorded(self.dir / "inputs.safetensors")
         extra = json.loads((self.dir / "inputs.json").read_text())
         samples: dict[int, dict[str, Any]] = {}
         for key, value in {**extra, **tensors}.items():

@@ -5,8 +5,12 @@ from golden_cases import GoldenCase, relative_error
 
 from flmm.models.frozen_lmm import FrozenLMM
 
-TOLERANCE = 1e-4
-GRADIENT_TOLERANCE = 1e-2  # as recorded: SAM's mask downscaling amplifies float32 rounding
+METRICS = ("accuracy", "aiou")
+TOLERANCES = {
+    "value": 1e-4,
+    "metric": 1e-3,  # pixels are counted: one that flips at the threshold is 1e-4 of a small picture
+    "gradient": 1e-2,  # as recorded: SAM's mask downscaling amplifies float32 rounding
+}
 
 
 def parity_errors(case: GoldenCase, model: FrozenLMM) -> dict[str, float]:
@@ -48,8 +52,10 @@ def gradient_errors(case: GoldenCase, model: FrozenLMM) -> dict[str, float]:
 
 def assert_parity(case: GoldenCase, model: FrozenLMM) -> None:
     """Fails with the worst quantities when one is further off than its tolerance."""
-    errors = sorted(parity_errors(case, model).items(), key=lambda item: -item[1])
-    for kind, tolerance in (("grad/", GRADIENT_TOLERANCE), ("", TOLERANCE)):
-        group = [(name, error) for name, error in errors if name.startswith("grad/") == (kind == "grad/")]
-        print(f"{case.dir.name}: worst of {len(group)} {kind or 'values'}: {group[0][0]} {group[0][1]:.1e}")
-        assert group[0][1] < tolerance, group[:8]
+    groups: dict[str, list[tuple[str, float]]] = {}
+    for name, error in sorted(parity_errors(case, model).items(), key=lambda item: -item[1]):
+        kind = "gradient" if name.startswith("grad/") else "metric" if name.endswith(METRICS) else "value"
+        groups.setdefault(kind, []).append((name, error))
+    for kind, errors in groups.items():
+        print(f"{case.dir.name}: worst of {len(errors)} {kind}s: {errors[0][0]} {errors[0][1]:.1e}")
+        assert errors[0][1] < TOLERANCES[kind], errors[:8]

@@ -1,24 +1,191 @@
+import runpy
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
-from golden_cases import GoldenCase, golden_names
+from golden_cases import GoldenCase, golden_names, relative_error
 from parity import assert_parity
-from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+from PIL import Image
+from transformers import AutoTokenizer
 
 from flmm.datasets.qwen_processors import CustomQwenImageProcessor
 from flmm.datasets.sample import SampleBuilder
-from flmm.models.frozen_qwen import FrozenQwenSAM
+from flmm.grid_check import check_grid
+from flmm.models.backbone import Tokens
+from flmm.models.frozen_lmm import FrozenLMM
+from flmm.models.frozen_qwen import CustomQwenForConditionalGeneration, FrozenQwenSAM, QwenBackbone
+
+TEMPLATE = {"INSTRUCTION": "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n"}
 
 
 def build(case: GoldenCase) -> FrozenQwenSAM:
+    folder = str(case.dir / "backbone")
     qwen = {
-        "type": Qwen2_5_VLForConditionalGeneration.from_pretrained,
-        "pretrained_model_name_or_path": str(case.dir / "backbone"),
+        "type": CustomQwenForConditionalGeneration.from_pretrained,
+        "pretrained_model_name_or_path": folder,
         "torch_dtype": torch.float32,
     }
-    return FrozenQwenSAM(model=qwen, **case.head_config())
+    tokenizer = {"type": AutoTokenizer.from_pretrained, "pretrained_model_name_or_path": folder}
+    return FrozenQwenSAM(model=qwen, tokenizer=tokenizer, **case.head_config())
 
 
 @pytest.mark.parametrize("name", golden_names("qwen"))
 def test_parity(name):
     case = GoldenCase(name)
     assert_parity(case, build(case))
+
+
+@pytest.fixture(scope="module")
+def case():
+    return GoldenCase(golden_names("qwen")[0])
+
+
+@pytest.fixture(scope="module")
+def model(case):
+    return build(case).eval()
+
+
+@pytest.fixture(scope="module")
+def builder(case):
+    prompt = f"<|vision_start|><|image_pad|><|vision_end|>{case.case['prompt_text']}"
+    return SampleBuilder(
+        image_processor=CustomQwenImageProcessor.from_pretrained(case.dir / "backbone"),
+        tokenizer=AutoTokenizer.from_pretrained(case.dir / "backbone"),
+        prompt_template=TEMPLATE,
+        prompt=prompt,
+        image_token="<|image_pad|>",
+    )
+
+
+def test_the_sample_is_the_recorded_one(case, builder):
+    recorded = case.samples()[0]
+    sample = builder.ground(recorded["image"], "a ball on grass", ["a ball"])
+    prompt = recorded["prompt_length"]
+    assert torch.equal(sample["input_ids"][:prompt], recorded["input_ids"][:prompt])
+    assert torch.equal(sample["image_grid_thw"], recorded["image_grid_thw"])
+    np.testing.assert_allclose(sample["pixel_values"], recorded["pixel_values"], atol=1e-6)
+    for key, value in sample["meta_data"].items():
+        assert recorded["meta_data"][key] == value
+
+
+@pytest.mark.parametrize("size", [(170, 115), (60, 200), (5, 700), (1, 1), (900, 700)])
+def test_pictures_of_any_shape(model, builder, size):
+    sample = builder.ground(Image.new("RGB", size, (200, 10, 10)), "a ball on grass", ["a ball", "grass"])
+    tokens = model.backbone.tokens(sample)
+    (view,) = tokens.views
+    frames, height, width = sample["image_grid_thw"][0].tolist()
+    assert (frames, *view.shape) == (1, height // 2, width // 2)
+    image = sample["input_ids"] == model.backbone.model.config.image_token_id
+    assert torch.equal(view.flatten(), image.nonzero().flatten())
+    assert model(sample, mode="tensor")["mask_attentions"].shape == (2, 12, height // 2, width // 2)
+
+
+def test_positions_have_three_axes(case, model):
+    tokens = model.backbone.tokens(case.samples()[0])
+    assert torch.equal(tokens.inputs["position_ids"], case.outputs["0/position_ids_3d"])
+
+
+def test_attention_is_what_eager_attention_says(case, model):
+    sample = case.samples()[0]
+    tokens = model.backbone.tokens(sample)
+    decoder = model.backbone.decoder
+    reading = model.read(tokens)
+    decoder.config._attn_implementation = "eager"
+    maps = decoder(**tokens.inputs, output_attentions=True, use_cache=False).attentions
+    decoder.config._attn_implementation = "sdpa"
+    rows = tokens.mask_ids == 0
+    expected = torch.stack([layer[0, :, rows].mean(1)[:, tokens.views[0]] for layer in maps])
+    torch.testing.assert_close(reading.attention[0][:, :, 0], expected, atol=1e-6, rtol=1e-5)
+
+
+def test_a_bright_square_lights_up_at_its_own_place(model, builder):
+    for size in ((640, 416), (300, 500)):
+        assert all(place.agrees for place in check_grid(model.backbone, builder, size))
+
+
+def test_bfloat16_stays_near_float32(case, model):
+    sample = case.samples()[0]
+    with torch.no_grad():
+        exact = model.read(model.backbone.tokens(sample))
+        load = CustomQwenForConditionalGeneration.from_pretrained
+        backbone = QwenBackbone(load(case.dir / "backbone", torch_dtype=torch.bfloat16))
+        rough = FrozenLMM(backbone, mask_head=None).read(backbone.tokens(sample))
+    assert relative_error(rough.attention[0].float(), exact.attention[0]) < 0.05
+    assert relative_error(rough.hidden.float(), exact.hidden) < 0.05
+
+
+def test_the_script_draws_and_judges(case, tmp_path, monkeypatch, capsys):
+    folder = case.dir / "backbone"
+    (tmp_path / "config.py").write_text(
+        "from transformers import AutoTokenizer\n"
+        "from flmm.datasets.qwen_processors import CustomQwenImageProcessor\n"
+        "from flmm.models.frozen_qwen import CustomQwenForConditionalGeneration, FrozenQwenSAM\n"
+        f"folder = dict(pretrained_model_name_or_path={str(folder)!r})\n"
+        "lmm = dict(folder, type=CustomQwenForConditionalGeneration.from_pretrained)\n"
+        "tokenizer = dict(folder, type=AutoTokenizer.from_pretrained)\n"
+        "image_processor = dict(folder, type=CustomQwenImageProcessor.from_pretrained)\n"
+        f"prompt_template = {TEMPLATE!r}\n"
+        "image_token = '<|image_pad|>'\n"
+        "prompt = '<|vision_start|>' + image_token + '<|vision_end|>Describe.'\n"
+        "model = dict(type=FrozenQwenSAM, model=lmm, mask_head=None, sam=None)\n"
+    )
+    out = tmp_path / "drawings"
+    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "check_backbone.py"))
+    monkeypatch.setattr(sys, "argv", ["check_backbone.py", str(tmp_path / "config.py"), "--out", str(out)])
+    script["main"]()
+    assert len(list(out.glob("*.png"))) == 5
+    assert capsys.readouterr().out.count("ok ") == 5
+    monkeypatch.setattr(QwenBackbone, "tokens", upside_down(QwenBackbone.tokens))
+    with pytest.raises(SystemExit, match="did not light up"):
+        script["main"]()
+
+
+def upside_down(read):
+    def tokens(self, sample):
+        right = read(self, sample)
+        return Tokens(right.inputs, right.mask_ids, [view.flip(0) for view in right.views])
+
+    return tokens
+
+
+def test_too_long_a_picture(builder):
+    with pytest.raises(ValueError, match="1 x 900 pixels"):
+        builder.ground(Image.new("RGB", (900, 1)), "a ball", ["a ball"])
+
+
+def test_wrong_number_of_image_tokens(case, model):
+    sample = case.samples()[0]
+    keep = torch.ones(len(sample["input_ids"]), dtype=torch.bool)
+    keep[10] = False
+    sample |= {key: sample[key][keep] for key in ("input_ids", "mask_ids")}
+    with pytest.raises(ValueError, match="23 image tokens .* 4 x 6"):
+        model.backbone.tokens(sample)
+
+
+def test_tokenizer_of_another_model(case):
+    other = AutoTokenizer.from_pretrained(case.dir / "backbone")
+    other.convert_tokens_to_ids = lambda token: 7
+    load = partial(CustomQwenForConditionalGeneration.from_pretrained, case.dir / "backbone")
+    with pytest.raises(ValueError, match=r"as 7, but the LMM's image token is 345"):
+        FrozenQwenSAM(model=load(), tokenizer=other, **case.head_config())
+
+
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
+def test_sharded_weights(case, model, tmp_path, safe):
+    lmm = model.backbone.model
+    lmm.save_pretrained(tmp_path, max_shard_size="100KB", safe_serialization=safe)
+    assert len(list(tmp_path.glob("*.index.json"))) == 1
+    again = CustomQwenForConditionalGeneration.from_pretrained(tmp_path, torch_dtype=torch.float32)
+    for name, value in lmm.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_missing_weights_are_refused(case, model, tmp_path):
+    lmm = model.backbone.model
+    kept = {key: value for key, value in lmm.state_dict().items() if "layers.1.mlp" not in key}
+    lmm.save_pretrained(tmp_path, state_dict=kept)
+    with pytest.raises(ValueError, match="3 tensors have no value"):
+        CustomQwenForConditionalGeneration.from_pretrained(tmp_path)

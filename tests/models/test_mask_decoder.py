@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from golden_cases import GOLDEN, relative_error, unet_config
+from golden_cases import GOLDEN, load_recorded, relative_error, unet_config
 from safetensors.torch import load_file
 
 from flmm.models.frozen_lmm import build
@@ -16,7 +16,7 @@ def test_every_size_equals_the_recording(config):
     head = build(unet_config(CASE["configs"][config]))
     head.eval()  # not chained: mmseg's UNet.train returns nothing
     head.load_state_dict({key: value.float() for key, value in load_file(RECORDED / "weights.safetensors").items()})
-    tensors = load_file(RECORDED / "tensors.safetensors")
+    tensors = load_recorded(RECORDED / "tensors.safetensors")
     for height, width in CASE["sizes"]:
         with torch.no_grad():
             logits = head(tensors[f"input/{height}x{width}"])

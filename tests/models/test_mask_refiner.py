@@ -3,9 +3,8 @@ import json
 
 import pytest
 import torch
-from golden_cases import GOLDEN, register_golden_sam, relative_error
+from golden_cases import GOLDEN, load_recorded, register_golden_sam, relative_error
 from PIL import Image
-from safetensors.torch import load_file
 
 from flmm.models.mask_head.mask_refiner import SAMWrapper, coarse_boxes, group_by_length
 
@@ -15,7 +14,7 @@ SWITCHES = [s for s in itertools.product([True, False], repeat=4) if any(s[:3]) 
 
 @pytest.fixture(scope="module")
 def recorded():
-    return load_file(CASE / "tensors.safetensors"), json.loads((CASE / "case.json").read_text())
+    return load_recorded(CASE / "tensors.safetensors"), json.loads((CASE / "case.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,84 @@
+"""MiniGemini (MGM): one image token becomes CLIP tokens enriched with detail; in HD the whole picture, then tiles."""
+
+import math
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from flmm.models.backbone import Backbone, Tokens, expand_image_token
+from flmm.models.frozen_lmm import FrozenLMM, build
+from mgm.constants import IMAGE_TOKEN_INDEX
+
+
+class MGMBackbone(Backbone):
+    """MGM as the pipeline sees it."""
+
+    channel_order = "layer"
+    resize_before_merge = True
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The Llama or Gemma decoder."""
+        return self.model.model
+
+    @torch.no_grad()
+    def tokens(self, sample: dict[str, Any]) -> Tokens:
+        """Puts the picture's tokens in the place of the image token."""
+        pixels = self.model.process_images([square(sample["pixel_values"])])
+        features = self.model.encode_images(*pixels)  # [1, P*h*w, D]
+        input_ids = sample["input_ids"].to(self.device)
+        _, mask_ids, image = expand_image_token(
+            input_ids, sample["mask_ids"].to(self.device), IMAGE_TOKEN_INDEX, features.shape[1]
+        )
+        embeds = self.model.embed(input_ids[None], features)
+        config = self.model.config
+        return Tokens({"inputs_embeds": embeds}, mask_ids, views_of(image, config.image_grid, config.image_global))
+
+
+def square(picture: Any) -> Image.Image:
+    """The padded picture of a sample, after checking that it is one.
+
+    Raises:
+        ValueError: When it is not a square PIL image.
+    """
+    if not isinstance(picture, Image.Image) or picture.width != picture.height:
+        what = f"{picture.width} x {picture.height}" if isinstance(picture, Image.Image) else type(picture).__name__
+        raise ValueError(
+            f"pixel_values is {what}, but MGM reads a square PIL image: use image_processor=dict(type=Pad2Square) "
+            "and image2tensor=False in the data set"
+        )
+    return picture
+
+
+def views_of(image: Tensor, grid: int, has_global: bool) -> list[Tensor]:
+    """Lays image positions out: the whole picture first (if any), then the tiles joined to one view.
+
+    Args:
+        image: [P*h*w] positions, h = w, P = grid² (+ 1).
+        grid: The picture is cut in grid x grid tiles.
+        has_global: Whether the first h*w positions show the whole picture.
+    """
+    parts = image.unflatten(0, (grid**2 + has_global, -1))
+    side = math.isqrt(parts.shape[1])
+    parts = parts.unflatten(1, (side, side))
+    tiles = parts[has_global:].unflatten(0, (grid, grid))  # [grid, grid, h, w]
+    fine = tiles.transpose(1, 2).reshape(grid * side, grid * side)
+    return [parts[0], fine] if has_global else [fine]
+
+
+class FrozenMGM(FrozenLMM):
+    """Coarse masks from a frozen MGM.
+
+    Args:
+        model: The MGM model or its config.
+        **head: Arguments of `FrozenLMM`: mask_head, merge, loss_mask, loss_dice, sam, pretrained.
+    """
+
+    def __init__(self, model: Any, **head: Any):
+        super().__init__(backbone=MGMBackbone(build(model)), **head)
+
+
+class FrozenMGMSAM(FrozenMGM):
+    """Coarse masks from a frozen MGM, refined by SAM."""

@@ -1,0 +1,163 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from golden_cases import LOSSES, GoldenCase, unet_config
+from hf_tiny import FAMILIES
+from PIL import Image, ImageDraw
+from torch import nn
+
+from flmm.api import GroundingModel
+from flmm.grid_check import check_grid
+from flmm.models.frozen_hf import FrozenHF, FrozenHFSAM, find_decoder, load_image_text_model
+from flmm.models.grids import PatchGrid, SquareGrid
+
+WORDS, PHRASES = "a ball on the grass", ["a ball", "grass"]
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def family(request):
+    tiny = FAMILIES[request.param]
+    lmm, builder = tiny.build()
+    text = lmm.config.get_text_config()
+    channels = text.num_hidden_layers * text.num_attention_heads
+    unet = {**GoldenCase("qwen25vl_a").case["unet"], "in_channels": channels}
+    model = FrozenHF(model=lmm, grid=tiny.grid, mask_head=unet_config(unet), **LOSSES)
+    return SimpleNamespace(name=request.param, model=model, builder=builder, lmm=lmm)
+
+
+def picture(size=(150, 110)):
+    image = Image.new("RGB", size, (90, 120, 60))
+    ImageDraw.Draw(image).ellipse((10, 10, size[0] // 2, size[1] // 2), fill=(220, 40, 30))
+    return image
+
+
+def test_the_view_lies_on_image_tokens(family):
+    sample = family.builder.ground(picture(), WORDS, PHRASES)
+    tokens = family.model.backbone.tokens(sample)
+    (view,) = tokens.views
+    assert view.unique().numel() == view.numel()
+    assert (sample["input_ids"][view] == family.lmm.config.image_token_id).all()
+    assert tokens.inputs["inputs_embeds"].shape == (1, len(sample["input_ids"]), 64)
+
+
+def test_a_bright_square_lights_up_at_its_own_place(family):
+    places = list(check_grid(family.model.backbone, family.builder))
+    assert [place.agrees for place in places] == [True] * 5, [(place.box, place.found) for place in places]
+
+
+def test_the_decoder_reads_what_the_whole_model_reads(family):
+    sample = family.builder.ground(picture(), WORDS, PHRASES)
+    is_image = sample["input_ids"][None] == family.lmm.config.image_token_id
+    gemma = {"token_type_ids": is_image} if family.name == "gemma3" else {}
+    with torch.no_grad():
+        whole = family.lmm(
+            input_ids=sample["input_ids"][None], pixel_values=sample["pixel_values"], **sample["lmm_inputs"], **gemma
+        )
+        inputs = family.model.backbone.tokens(sample).inputs
+        hidden = family.model.backbone.decoder(**inputs, use_cache=False).last_hidden_state
+        torch.testing.assert_close(family.lmm.lm_head(hidden), whole.logits)
+
+
+def test_capture_is_what_eager_attention_says(family):
+    sample = family.builder.ground(picture(), WORDS, PHRASES)
+    backbone = family.model.backbone
+    tokens = backbone.tokens(sample)
+    reading = family.model.read(tokens)
+    lmm, decoder = family.lmm, backbone.decoder
+    implementation = decoder.config._attn_implementation
+    lmm.set_attn_implementation("eager")
+    eager = decoder(
+        **backbone.tokens(sample).inputs, output_attentions=True, output_hidden_states=True, use_cache=False
+    )
+    lmm.set_attn_implementation(implementation)
+    for phrase in range(2):
+        rows = tokens.mask_ids == phrase
+        expected = torch.stack([layer[0, :, rows].mean(1)[:, tokens.views[0]] for layer in eager.attentions])
+        torch.testing.assert_close(reading.attention[0][:, :, phrase], expected, atol=1e-6, rtol=1e-4)
+        hidden = eager.last_hidden_state[0, rows]
+        torch.testing.assert_close(reading.hidden[-1, reading.phrase_ids == phrase], hidden, atol=1e-4, rtol=1e-4)
+
+
+def test_two_training_steps_and_a_prediction(family):
+    model = family.model.train()
+    assert not family.lmm.training
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    masks = torch.zeros(2, 110, 150, dtype=torch.uint8)
+    masks[0, 10:55, 10:75] = masks[1, 80:] = 1
+    caption = family.builder.tokenizer.encode(WORDS, add_special_tokens=False)
+    ids = [0 if i < len(caption) // 2 else 1 for i in range(len(caption))]
+    sample = family.builder.build(picture(), caption, ids, masks)
+    for _ in range(2):
+        terms = model([sample], mode="loss")
+        optimizer.zero_grad()
+        (terms["loss_mask"] + terms["loss_dice"]).backward()
+        assert all(p.grad is not None for p in model.mask_head.parameters())
+        assert all(p.grad is None for p in family.lmm.parameters())
+        optimizer.step()
+    assert model([sample], mode="predict")[0].shape[0] == 2
+
+
+def test_a_user_grounds_a_picture(family):
+    result = GroundingModel(family.model.eval(), family.builder).ground(picture(), WORDS, PHRASES)
+    assert result.masks.shape == (2, 110, 150)
+    assert result.attention_maps.shape[:2] == (2, 8)
+
+
+@pytest.mark.parametrize("size", [(300, 20), (40, 41)])
+def test_pictures_of_other_shapes(family, size):
+    sample = family.builder.ground(picture(size), WORDS, PHRASES)
+    assert family.model(sample, mode="tensor")["mask_attentions"].shape[0] == 2
+
+
+def test_with_sam():
+    case = GoldenCase("qwen25vl_a")
+    lmm, builder = FAMILIES["internvl3"].build()
+    head = case.head_config()
+    head["mask_head"]["in_channels"] = 8
+    output = FrozenHFSAM(model=lmm, **head)(builder.ground(picture(), WORDS, PHRASES), mode="tensor")
+    assert output["sam_pred_masks"].shape == (2, 110, 150)
+    assert output["hidden_states"].shape[1] == 64
+
+
+def test_square_grids():
+    positions = torch.arange(20)
+    assert SquareGrid(side=4)(positions, {})[0].tolist() == [0, 1, 2, 3]
+    assert SquareGrid(side=4, at="last")(positions, {})[0].tolist() == [4, 5, 6, 7]
+    with pytest.raises(ValueError, match="20 image tokens in the input, needed a square number"):
+        SquareGrid()(positions, {})
+    with pytest.raises(ValueError, match="20 image tokens in the input, needed 5 x 5"):
+        SquareGrid(side=5)(positions, {})
+    with pytest.raises(ValueError, match="0 image tokens"):
+        SquareGrid()(positions[:0], {})
+
+
+def test_patch_grids():
+    grid = {"image_grid_thw": torch.tensor([[1, 8, 10]])}
+    assert PatchGrid()(torch.arange(20), grid).shape == (4, 5)
+    with pytest.raises(ValueError, match="19 image tokens in the input, but the picture has 4 x 5"):
+        PatchGrid()(torch.arange(19), grid)
+    with pytest.raises(ValueError, match="no 'image_grid_thw'"):
+        PatchGrid()(torch.arange(20), {"pixel_values": None})
+
+
+def test_a_wrong_grid_is_found_out():
+    tiny = FAMILIES["internvl3"]
+    lmm, builder = tiny.build()
+    model = FrozenHF(model=lmm, grid=lambda positions, inputs: positions.view(4, 4).T, mask_head=None)
+    assert not all(place.agrees for place in check_grid(model.backbone, builder))
+
+
+def test_models_without_a_decoder_that_can_be_observed():
+    with pytest.raises(ValueError, match="Linear has no language_model"):
+        find_decoder(nn.Linear(1, 1))
+
+
+def test_incomplete_weights_are_refused(tmp_path):
+    lmm, _ = FAMILIES["internvl3"].build()
+    kept = {name: value for name, value in lmm.state_dict().items() if "multi_modal_projector" not in name}
+    lmm.save_pretrained(tmp_path, state_dict=kept)
+    with pytest.raises(ValueError, match="tensors have no value"):
+        load_image_text_model(tmp_path)
+    lmm.save_pretrained(tmp_path)
+    assert load_image_text_model(tmp_path, torch_dtype=torch.bfloat16).dtype == torch.bfloat16
