@@ -1,0 +1,128 @@
+"""Read SAM weights from a file and refuse those that do not fit, with a report."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+_META = "https://dl.fbaipublicfiles.com/segment_anything/"
+_DOWNLOADS = {
+    "vit_h": _META + "sam_vit_h_4b8939.pth",
+    "vit_l": _META + "sam_vit_l_0b3195.pth",
+    "vit_b": _META + "sam_vit_b_01ec64.pth",
+    "vit_t": "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+}
+_VARIANT_OF_WIDTH = {96: "vit_nano", 768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+
+
+def load_weights(
+    sam: nn.Module,
+    path: str | Path,
+    rename: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
+    """Load all weights of a model from a file; a model that is refused its file stays as it was.
+
+    Args:
+        sam: the model. Values are converted to its dtype.
+        path: a torch file (`.pth`, `.pt`) or `.safetensors` that holds a plain state dict.
+        rename: brings the file's keys to the model's.
+
+    Raises:
+        FileNotFoundError: if there is no such file; names where to download it.
+        ValueError: if the file cannot be read, or keys are missing, unexpected or of another shape.
+    """
+    found = read_state_dict(path)
+    if rename is not None:
+        found = rename(found)
+    expected = sam.state_dict()
+    problems = {
+        "missing": [key for key in expected if key not in found],
+        "unexpected": [key for key in found if key not in expected],
+        "of another shape": [
+            f"{key} {list(found[key].shape)} instead of {list(expected[key].shape)}"
+            for key in expected
+            if key in found and found[key].shape != expected[key].shape
+        ],
+    }
+    if any(problems.values()):
+        raise ValueError(_report(path, found, len(expected), problems))
+    sam.load_state_dict(found, strict=True)
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a torch or safetensors file onto the CPU.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a readable file of named tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(_where_to_get(path))
+    if path.suffix == ".safetensors":
+        state = _read_safetensors(path)
+    else:
+        state = _read_torch(path)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} does not hold a plain state dict (names to tensors): save model.state_dict()")
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(_unreadable(path)) from error
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(_unreadable(path)) from error
+
+
+def _unreadable(path: Path) -> str:
+    return (
+        f"{path} ({path.stat().st_size:,} bytes) is not a readable weight file: it may be cut short "
+        "or hold objects other than tensors; download it again"
+    )
+
+
+def _where_to_get(path: Path) -> str:
+    known = "\n".join(f"  {name}: {url}" for name, url in _DOWNLOADS.items())
+    return (
+        f"no SAM weights at {path.absolute()}. Download them and give the path as checkpoint=...:\n{known}\n"
+        "  vit_nano: comes with the repository as checkpoints/sam_vit_nano.pth"
+    )
+
+
+def _report(path: str | Path, found: dict[str, Tensor], expected: int, problems: dict[str, list[str]]) -> str:
+    lines = [f"{path} does not fit this SAM ({len(found)} tensors in the file, {expected} in the model):"]
+    lines += [
+        f"  {len(names)} {what}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+        for what, names in problems.items()
+        if names
+    ]
+    variant = _recognise(found)
+    lines.append(
+        f"  The file looks like {variant!r}: use sam_model_registry[{variant!r}]."
+        if variant
+        else "  Give a whole SAM checkpoint of the model's own variant."
+    )
+    return "\n".join(lines)
+
+
+def _recognise(found: dict[str, Tensor]) -> str | None:
+    """Tell which variant a file is for, by its image encoder."""
+    if any(key.startswith(("image_encoder.layers.", "image_encoder.stages.")) for key in found):
+        return "vit_t"
+    position = found.get("image_encoder.pos_embed")
+    return None if position is None else _VARIANT_OF_WIDTH.get(position.shape[-1])

@@ -1,0 +1,1 @@
+"""What surrounds the model: resizing, automatic mask bookkeeping, export."""
