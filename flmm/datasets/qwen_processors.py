@@ -7,7 +7,7 @@ import torch
 from transformers import Qwen2VLImageProcessor
 from transformers.image_processing_utils import BatchFeature
 
-from flmm.datasets.padding import meta_data, rgb_arrays
+from flmm.datasets.padding import LAST, meta_data, rgb_arrays
 
 MAX_ASPECT = 200  # transformers refuses pictures that are longer
 
@@ -31,7 +31,11 @@ class CustomQwenImageProcessor(Qwen2VLImageProcessor):
         arrays = rgb_arrays(images)
         for array in arrays:
             check_aspect(*array.shape[:2])
-        outputs = [super(CustomQwenImageProcessor, self).preprocess(array, return_tensors="pt") for array in arrays]
+        # one at a time: transformers gives all pictures of a call the size of the first
+        outputs = [
+            super(CustomQwenImageProcessor, self).preprocess(array, return_tensors="pt", input_data_format=LAST)
+            for array in arrays
+        ]
         grids = [output["image_grid_thw"] for output in outputs]
         shapes = [tuple((grid[0, 1:] * self.patch_size).tolist()) for grid in grids]
         data = {

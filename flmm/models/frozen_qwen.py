@@ -3,10 +3,16 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from transformers import Qwen2_5_VLForConditionalGeneration
 
-from flmm.models.backbone import Backbone, Tokens
+from flmm.models.backbone import Backbone, Tokens, image_view
 from flmm.models.frozen_lmm import FrozenLMM, build
+from llava.loading import CheckedLoading
+
+
+class CustomQwenForConditionalGeneration(CheckedLoading, Qwen2_5_VLForConditionalGeneration):  # type: ignore[misc]
+    """transformers' Qwen2.5-VL, refusing weights that are incomplete."""
 
 
 class QwenBackbone(Backbone):
@@ -24,10 +30,11 @@ class QwenBackbone(Backbone):
         """Puts the image features in the places of the image tokens."""
         lmm, config = self.model.model, self.model.config
         input_ids = sample["input_ids"].to(self.device)
-        grid = sample["image_grid_thw"].to(self.device).view(-1, 3)  # [1, 3] patches: frames, rows, columns
-        features = torch.cat(lmm.get_image_features(sample["pixel_values"].to(self.device), grid))
+        grid = sample["image_grid_thw"].to(self.device).view(-1, 3)  # one row: frames (1), rows and columns of patches
+        rows, columns = (grid[0, 1:] // config.vision_config.spatial_merge_size).tolist()
         is_image = input_ids == config.image_token_id
-        view = image_view(is_image, grid[0] // grid.new_tensor([1, *[config.vision_config.spatial_merge_size] * 2]))
+        view = image_view(is_image, (rows, columns))
+        features = torch.cat(lmm.get_image_features(sample["pixel_values"].to(self.device), grid))
         embeds = lmm.get_input_embeddings()(input_ids)
         embeds[is_image] = features.to(embeds)
         position_ids, _ = lmm.get_rope_index(input_ids[None], image_grid_thw=grid)
@@ -35,27 +42,7 @@ class QwenBackbone(Backbone):
         return Tokens({"inputs_embeds": embeds[None], "position_ids": position_ids}, mask_ids, [view])
 
 
-def image_view(is_image: Tensor, grid: Tensor) -> Tensor:
-    """Positions [h, w] of the image tokens.
-
-    Args:
-        is_image: [S], True at image tokens.
-        grid: [3], frames (1), rows and columns of tokens.
-
-    Raises:
-        ValueError: When the number of image tokens is not that of the grid.
-    """
-    positions = is_image.nonzero().flatten()
-    frames, height, width = grid.tolist()
-    if frames != 1 or len(positions) != height * width:
-        raise ValueError(
-            f"{len(positions)} image tokens in the input, but the picture has {frames} x {height} x {width}: tokenizer "
-            "and image processor must be those of this LMM, with one picture per sample"
-        )
-    return positions.view(height, width)
-
-
-def check_image_token(model: nn.Module, tokenizer: Any) -> None:
+def check_image_token(model: Any, tokenizer: Any) -> None:
     """Refuses a tokenizer whose image token is not the one that the LMM replaces by features."""
     token, expected = "<|image_pad|>", model.config.image_token_id
     if (index := tokenizer.convert_tokens_to_ids(token)) != expected:
@@ -69,7 +56,7 @@ class FrozenQwen(FrozenLMM):
     """Coarse masks from a frozen Qwen2.5-VL.
 
     Args:
-        model: Qwen2_5_VLForConditionalGeneration or its config.
+        model: CustomQwenForConditionalGeneration (or transformers' own class) or its config.
         tokenizer: Tokenizer or its config; if given, its image token is compared with the model's.
         processor: Qwen2_5_VLProcessor or its config, another way to give the tokenizer.
         **head: Arguments of `FrozenLMM`: mask_head, merge, loss_mask, loss_dice, sam, pretrained.

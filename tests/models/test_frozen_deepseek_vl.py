@@ -92,8 +92,8 @@ def test_bfloat16_stays_near_float32(case, model):
         backbone = type(model.backbone)(lmm, model.backbone.image_token_id)
         rough = FrozenLMM(backbone, mask_head=None).read(backbone.tokens(sample))
     assert rough.attention[0].dtype == torch.bfloat16
-    assert relative_error(rough.attention[0].float(), exact.attention[0]) < 0.05
-    assert relative_error(rough.hidden.float(), exact.hidden) < 0.05
+    assert relative_error(rough.attention[0].float(), exact.attention[0]) < 0.1
+    assert relative_error(rough.hidden.float(), exact.hidden) < 0.1
 
 
 def test_tokenizer_of_another_model(case):

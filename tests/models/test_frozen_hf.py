@@ -8,8 +8,9 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from flmm.api import GroundingModel
+from flmm.datasets.sample import SampleBuilder
 from flmm.grid_check import check_grid
-from flmm.models.frozen_hf import FrozenHF, FrozenHFSAM, find_decoder, load_image_text_model
+from flmm.models.frozen_hf import FrozenHF, FrozenHFSAM, check_model, find_decoder, load_image_text_model
 from flmm.models.grids import PatchGrid, SquareGrid
 
 WORDS, PHRASES = "a ball on the grass", ["a ball", "grass"]
@@ -18,12 +19,14 @@ WORDS, PHRASES = "a ball on the grass", ["a ball", "grass"]
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def family(request):
     tiny = FAMILIES[request.param]
-    lmm, builder = tiny.build()
+    lmm, settings = tiny.build()
     text = lmm.config.get_text_config()
     channels = text.num_hidden_layers * text.num_attention_heads
     unet = {**GoldenCase("qwen25vl_a").case["unet"], "in_channels": channels}
     model = FrozenHF(model=lmm, grid=tiny.grid, mask_head=unet_config(unet), **LOSSES)
-    return SimpleNamespace(name=request.param, model=model, builder=builder, lmm=lmm)
+    return SimpleNamespace(
+        name=request.param, model=model, lmm=lmm, settings=settings, builder=SampleBuilder(**settings)
+    )
 
 
 def picture(size=(150, 110)):
@@ -43,7 +46,7 @@ def test_the_view_lies_on_image_tokens(family):
 
 def test_a_bright_square_lights_up_at_its_own_place(family):
     places = list(check_grid(family.model.backbone, family.builder))
-    assert [place.agrees for place in places] == [True] * 5, [(place.box, place.found) for place in places]
+    assert [place.agrees for place in places] == [True] * 5, [place.score for place in places]
 
 
 def test_the_decoder_reads_what_the_whole_model_reads(family):
@@ -86,8 +89,8 @@ def test_two_training_steps_and_a_prediction(family):
     masks = torch.zeros(2, 110, 150, dtype=torch.uint8)
     masks[0, 10:55, 10:75] = masks[1, 80:] = 1
     caption = family.builder.tokenizer.encode(WORDS, add_special_tokens=False)
-    ids = [0 if i < len(caption) // 2 else 1 for i in range(len(caption))]
-    sample = family.builder.build(picture(), caption, ids, masks)
+    half = len(caption) // 2
+    sample = family.builder.build(picture(), caption, [0] * half + [1] * (len(caption) - half), masks)
     for _ in range(2):
         terms = model([sample], mode="loss")
         optimizer.zero_grad()
@@ -99,7 +102,7 @@ def test_two_training_steps_and_a_prediction(family):
 
 
 def test_a_user_grounds_a_picture(family):
-    result = GroundingModel(family.model.eval(), family.builder).ground(picture(), WORDS, PHRASES)
+    result = GroundingModel(family.model.eval(), family.settings).ground(picture(), WORDS, PHRASES)
     assert result.masks.shape == (2, 110, 150)
     assert result.attention_maps.shape[:2] == (2, 8)
 
@@ -112,10 +115,10 @@ def test_pictures_of_other_shapes(family, size):
 
 def test_with_sam():
     case = GoldenCase("qwen25vl_a")
-    lmm, builder = FAMILIES["internvl3"].build()
+    lmm, settings = FAMILIES["internvl3"].build()
     head = case.head_config()
     head["mask_head"]["in_channels"] = 8
-    output = FrozenHFSAM(model=lmm, **head)(builder.ground(picture(), WORDS, PHRASES), mode="tensor")
+    output = FrozenHFSAM(model=lmm, **head)(SampleBuilder(**settings).ground(picture(), WORDS, PHRASES), mode="tensor")
     assert output["sam_pred_masks"].shape == (2, 110, 150)
     assert output["hidden_states"].shape[1] == 64
 
@@ -143,14 +146,22 @@ def test_patch_grids():
 
 def test_a_wrong_grid_is_found_out():
     tiny = FAMILIES["internvl3"]
-    lmm, builder = tiny.build()
+    lmm, settings = tiny.build()
     model = FrozenHF(model=lmm, grid=lambda positions, inputs: positions.view(4, 4).T, mask_head=None)
-    assert not all(place.agrees for place in check_grid(model.backbone, builder))
+    assert not all(place.agrees for place in check_grid(model.backbone, SampleBuilder(**settings)))
 
 
 def test_models_without_a_decoder_that_can_be_observed():
     with pytest.raises(ValueError, match="Linear has no language_model"):
         find_decoder(nn.Linear(1, 1))
+
+
+def test_models_that_would_be_read_wrongly():
+    config = SimpleNamespace(image_token_id=3, attn_logit_softcapping=50.0)
+    with pytest.raises(ValueError, match="attn_logit_softcapping"):
+        check_model(SimpleNamespace(config=config), SimpleNamespace(config=config))
+    with pytest.raises(ValueError, match="no image_token_id"):
+        check_model(SimpleNamespace(config=SimpleNamespace()), None)
 
 
 def test_incomplete_weights_are_refused(tmp_path):

@@ -113,8 +113,8 @@ def test_bfloat16_stays_near_float32(case, model):
         load = CustomQwenForConditionalGeneration.from_pretrained
         backbone = QwenBackbone(load(case.dir / "backbone", torch_dtype=torch.bfloat16))
         rough = FrozenLMM(backbone, mask_head=None).read(backbone.tokens(sample))
-    assert relative_error(rough.attention[0].float(), exact.attention[0]) < 0.05
-    assert relative_error(rough.hidden.float(), exact.hidden) < 0.05
+    assert relative_error(rough.attention[0].float(), exact.attention[0]) < 0.1
+    assert relative_error(rough.hidden.float(), exact.hidden) < 0.1
 
 
 def test_the_script_draws_and_judges(case, tmp_path, monkeypatch, capsys):

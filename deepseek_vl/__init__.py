@@ -1,0 +1,1 @@
+"""DeepSeek-VL under the names that configs import, on transformers' own modules."""

@@ -1,0 +1,1 @@
+"""Conversations and files for DeepSeek-VL."""
