@@ -1,0 +1,103 @@
+"""The arrows of docs/architecture.md: which room imports what."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("segment_anything", "llava", "mgm", "deepseek_vl", "hpt")
+PURE = ("attention_maps", "text_embedding", "frame", "losses")
+LMMS = ("llava", "mgm", "deepseek", "hpt", "qwen")
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module or "")
+    return found
+
+
+def importing(files, *forbidden: str) -> list[str]:
+    """'file: module' for each import of a forbidden module or of something below it."""
+    return [
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in files
+        for module in sorted(imports(path))
+        if any(module == name or module.startswith(f"{name}.") for name in forbidden)
+    ]
+
+
+def python_files(folder: str) -> list[Path]:
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files, folder
+    return files
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_model_packages_never_import_flmm(package):
+    assert importing(python_files(package), "flmm") == []
+
+
+def test_mathematics_knows_torch_and_numpy_only():
+    files = [ROOT / f"flmm/models/{name}.py" for name in PURE] + python_files("flmm/evaluation")
+    assert importing(files, "mmengine", "mmdet", "mmseg", "xtuner", "transformers", "json", "pathlib", "PIL") == []
+
+
+def test_contract_and_pipeline_name_no_lmm():
+    files = [ROOT / f"flmm/models/{name}.py" for name in ("backbone", "capture", "frozen_lmm", *PURE)]
+    files += python_files("flmm/models/mask_head")
+    for path in files:
+        code = "\n".join(ast.unparse(node) for node in without_docstrings(path))
+        assert not re.search("|".join(LMMS), code, re.IGNORECASE), path
+
+
+def without_docstrings(path: Path) -> list[ast.stmt]:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree.body
+
+
+def test_an_adapter_knows_the_contract_and_its_own_lmm():
+    for path in sorted((ROOT / "flmm/models").glob("frozen_*.py")):
+        if path.stem == "frozen_lmm":
+            continue
+        others = [
+            f"flmm.models.{p.stem}"
+            for p in path.parent.glob("frozen_*.py")
+            if p not in (path, path.parent / "frozen_lmm.py")
+        ]
+        assert importing([path], *others, "flmm.models.mask_head", "flmm.models.losses", "segment_anything") == []
+
+
+def test_data_sets_know_no_model():
+    assert importing(python_files("flmm/datasets"), "flmm.models", "accelerate", "deepspeed") == []
+
+
+def test_scripts_share_nothing_among_themselves():
+    names = [p.stem for p in (ROOT / "scripts").glob("*.py")]
+    assert importing(sorted((ROOT / "scripts").glob("*.py")), *names, "scripts") == []
+
+
+def test_only_compat_patches():
+    """Nothing else assigns to an attribute of an imported upstream module."""
+    for path in python_files("flmm"):
+        if path.name == "compat.py":
+            continue
+        tree = ast.parse(path.read_text())
+        modules = {a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        assigned = {
+            ast.unparse(target)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Attribute) and ast.unparse(target).split(".")[0] in modules
+        }
+        assert assigned == set(), path
