@@ -102,6 +102,24 @@ def torchrun_on_cpu(module: ModuleType) -> None:
     module._init_dist_pytorch = init  # type: ignore[attr-defined]
 
 
+def ddp_on_cpu(module: ModuleType) -> None:
+    """Let several processes train without DeepSpeed and without a GPU.
+
+    mmengine 0.10.7 hands ``device_ids`` to DistributedDataParallel, which torch 2.11 refuses for models on the CPU.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    wrapper = module.MMDistributedDataParallel
+    start = wrapper.__init__
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        start(self, *args, **{**kwargs, "device_ids": None})
+
+    wrapper.__init__ = init
+
+
 def deepspeed_alone(module: ModuleType) -> None:
     """Let one DeepSpeed process run on its own.
 
@@ -171,8 +189,8 @@ def no_compiler_for_deepspeed(module: ModuleType) -> None:
 def gather_without_gradient(module: ModuleType) -> None:
     """Let ZeRO gather its updated parameters with gloo.
 
-    deepspeed 0.18.9 calls the collective in grad mode on a tensor that requires grad; gloo (torch 2.11) fills it through views
-    and autograd refuses that ("Output 0 of SplitBackward0 is a view"). nccl does not mind.
+    deepspeed 0.18.9 calls the collective in grad mode on a tensor that requires grad; gloo (torch 2.11) fills it
+    through views, and autograd refuses that ("Output 0 of SplitBackward0 is a view"). nccl does not mind.
     """
     import torch
 
@@ -183,6 +201,7 @@ def gather_without_gradient(module: ModuleType) -> None:
 PATCHES: list[tuple[str, Patch]] = [
     ("mmengine.optim.optimizer.amp_optimizer_wrapper", amp_on_cpu),
     ("mmengine.dist.utils", torchrun_on_cpu),
+    ("mmengine.model.wrappers.distributed", ddp_on_cpu),
     ("mmengine.runner", our_deepspeed_runner),
     ("mmengine.runner.checkpoint", readable_checkpoints),
     ("deepspeed.comm.comm", deepspeed_alone),

@@ -72,9 +72,7 @@ def make_shapes(
     """
     out = Path(out)
     if not (1 <= train <= _VAL_OFFSET and 3 <= val <= _VAL_OFFSET):
-        raise ValueError(
-            f"shapes needs 1 to {_VAL_OFFSET} training and 3 to {_VAL_OFFSET} val images: {train}, {val}"
-        )
+        raise ValueError(f"shapes needs 1 to {_VAL_OFFSET} training and 3 to {_VAL_OFFSET} val images: {train}, {val}")
     manifest = {"format": FORMAT, "train": train, "val": val, "seed": seed}
     if _is_complete(out, manifest):
         return out
@@ -93,9 +91,7 @@ def _is_complete(out: Path, manifest: dict) -> bool:
         return False
     path = out / MANIFEST
     if not path.is_file():
-        raise FileExistsError(
-            f"{out} exists and holds no {MANIFEST}: not a shapes data set. Choose another folder."
-        )
+        raise FileExistsError(f"{out} exists and holds no {MANIFEST}: not a shapes data set. Choose another folder.")
     return json.loads(path.read_text()) == manifest
 
 
@@ -112,15 +108,11 @@ def _write(root: Path, manifest: dict, workers: int | None) -> None:
     _dump(root / MANIFEST, manifest)
 
 
-def _write_split(
-    root: Path, split: str, first_seed: int, count: int, executor: ProcessPoolExecutor
-) -> list[_Records]:
+def _write_split(root: Path, split: str, first_seed: int, count: int, executor: ProcessPoolExecutor) -> list[_Records]:
     """Images, panoptic PNGs and the three annotation files of one split."""
     for folder in (f"{split}2017", f"annotations/panoptic_{split}2017"):
         (root / folder).mkdir(parents=True)
-    work = executor.map(
-        partial(_write_scene, root, split), range(first_seed, first_seed + count), chunksize=16
-    )
+    work = executor.map(partial(_write_scene, root, split), range(first_seed, first_seed + count), chunksize=16)
     records = list(tqdm(work, total=count, desc=f"shapes {split}", disable=None))
     images = [r.image for r in records]
     files = {

@@ -1,6 +1,6 @@
 """Scenes of the shapes data set: coloured shapes on two bands of stuff, drawn, captioned and referred to.
 
-A scene has an upper and a lower band (sky above grass, ...); each holds up to three shapes side by side.
+A scene has an upper and a lower band (sky above grass, ...); each holds up to two shapes side by side.
 Reading order is the upper band from left to right, then the lower; equal neighbours make one plural phrase.
 So a picture has exactly one caption, and a model's reading of it can be measured by string equality.
 """
@@ -28,7 +28,7 @@ COLOURS = {
     "black": (22, 22, 26),
 }
 # Radius of the circumscribed circle as a fraction of the longer image side.
-SIZES = {"large": (0.130, 0.148), "small": (0.080, 0.095)}
+SIZES = {"large": (0.135, 0.150), "small": (0.097, 0.110)}
 UPPER = {"sky": "in", "wall": "on", "sea": "in"}
 LOWER = {"grass": "on", "sand": "on", "snow": "on", "road": "on"}
 STUFF = (*UPPER, *LOWER)
@@ -109,7 +109,7 @@ def _sample_canvas(rng: np.random.Generator) -> tuple[int, int]:
 def _sample_counts(rng: np.random.Generator) -> tuple[int, int]:
     """Shapes per band, at least one in all."""
     while True:
-        upper, lower = rng.choice(4, size=2, p=[0.2, 0.35, 0.3, 0.15])
+        upper, lower = rng.choice(3, size=2, p=[0.2, 0.4, 0.4])
         if upper + lower:
             return int(upper), int(lower)
 
@@ -182,9 +182,7 @@ def _texture(rng: np.random.Generator, name: str, width: int, height: int) -> np
     grain = rng.standard_normal((height, width), dtype=np.float32)
     pattern = {
         "sky": lambda: 25 * (y / height - 0.3),
-        "wall": lambda: (
-            -22.0 * (((y + phase) % 16 < 2) | ((x + phase + 12 * ((y + phase) // 16 % 2)) % 24 < 2))
-        ),
+        "wall": lambda: -22.0 * (((y + phase) % 16 < 2) | ((x + phase + 12 * ((y + phase) // 16 % 2)) % 24 < 2)),
         "sea": lambda: 14 * np.sin((y + 2 * np.sin(x / 9 + phase)) / 3),
         "grass": lambda: 13 * grain,
         "sand": lambda: 6 * grain + 6 * np.sin((x + 2 * y) / 15 + phase),
@@ -240,8 +238,7 @@ _CORNERS = {
 def caption(scene: Scene) -> list[Segment]:
     """The one caption of a scene, in reading order, cut into phrases and plain words."""
     places = [
-        [Segment((UPPER | LOWER)[name]), Segment(f"the {name}", (band,))]
-        for band, name in enumerate(scene.stuff)
+        [Segment((UPPER | LOWER)[name]), Segment(f"the {name}", (band,))] for band, name in enumerate(scene.stuff)
     ]
     upper, lower = (_list_phrases(scene, band) for band in (0, 1))
     if not lower:

@@ -1,0 +1,41 @@
+"""The embedded LLaVA (4 layers x 8 heads, one view of 12 x 12) with SAM vit_nano on the shapes data, for CPUs."""
+
+import torch
+from mmengine.config import read_base
+from mmengine.optim import OptimWrapper
+from transformers import AutoTokenizer
+from xtuner.utils.templates import PROMPT_TEMPLATE
+
+from flmm.datasets.llava_processors import CustomLlavaImageProcessor
+from flmm.models.frozen_llava import FrozenLlavaSAM
+from llava import CustomLlavaForConditionalGeneration
+
+with read_base():
+    from .._base_.datasets import *
+    from .._base_.models import *
+    from .._base_.runtime import *
+    from .._base_.schedules import *
+
+llava = dict(pretrained_model_name_or_path="checkpoints/tiny_llava")
+prompt = "<image>\nPlease give me a description of the image."
+prompt_template = PROMPT_TEMPLATE.vicuna
+tokenizer = dict(llava, type=AutoTokenizer.from_pretrained)
+image_processor = dict(llava, type=CustomLlavaImageProcessor.from_pretrained)
+reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, prompt_template=prompt_template)
+png, *expressions = train_dataloader.dataset.datasets_list
+png.update({key: path.replace("coco", "shapes", 1) for key, path in png.items() if key != "type"})
+png.update(reader)
+[data.update(data_root="data/shapes/") for data in expressions]
+[data.pipeline[-1].update(reader) for data in expressions]
+
+model.update(type=FrozenLlavaSAM)
+model.model = dict(llava, type=CustomLlavaForConditionalGeneration.from_pretrained, torch_dtype=torch.float32)
+model.mask_head.update(in_channels=4 * 8, base_channels=32)
+model.sam.update(model_name="vit_nano", checkpoint="checkpoints/sam_vit_nano.pth")
+
+train_cfg.update(max_epochs=None, max_iters=1500)
+param_scheduler[0].update(by_epoch=False, convert_to_iter_based=False, end=45)
+param_scheduler[1].update(by_epoch=False, convert_to_iter_based=False, begin=45, end=1500)
+optim_wrapper.optimizer.update(lr=1e-3)
+optim_wrapper = dict(type=OptimWrapper, optimizer=optim_wrapper.optimizer, clip_grad=optim_wrapper.clip_grad)
+default_hooks.checkpoint.update(interval=250)

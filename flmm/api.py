@@ -1,0 +1,228 @@
+"""Grounding in Python: `model = flmm.load(config, checkpoint)`, then `model.ground(image, text, phrases)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from flmm.assembly import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
+from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder, load_image
+from flmm.evaluation import binary_masks, masks_to_boxes
+from flmm.models.frame import crop_to_picture
+
+# Logits are made at the size of the picture, for all phrases at once: a photo of 50 megapixels would take 200 MB
+# per phrase. Larger pictures are grounded at this size and their masks enlarged; SAM itself sees 1024 pixels.
+MAX_SIDE = 2048
+ATTENTION_SIDE = 256
+
+Phrases = Sequence[str | tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """M phrases of a text, found in a picture of H x W pixels.
+
+    Attributes:
+        image: The picture, upright, RGB.
+        text: The text.
+        phrases: The M phrases.
+        masks: [M, H, W] bool, refined by SAM (the coarse ones for a model without SAM).
+        coarse_masks: [M, H, W] bool, the U-Net's.
+        boxes: [M, 4] float32 x0, y0, x1, y1 in pixels, tight around `masks`, x1 and y1 one past the last pixel;
+            zeros where a mask is empty.
+        scores: [M] float32, mean probability of the pixels inside a mask: 0.5 (barely) to 1 (sure); 0 where a mask
+            is empty. Not calibrated: a phrase that is not in the picture can have a high score.
+        attention: [M, h, w] float32, the LMM's attention to the picture (padding cut off), mean of all layers
+            and heads, each map divided by its sum; at most 256 pixels wide and high.
+        attention_maps: [M, C, h', w'] float32, every layer and head as the U-Net reads it.
+    """
+
+    image: Image.Image
+    text: str
+    phrases: list[str]
+    masks: np.ndarray
+    coarse_masks: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    attention: np.ndarray
+    attention_maps: np.ndarray
+
+    def draw(self, targets: np.ndarray | None = None) -> Image.Image:
+        """A picture of it all: text, image, attention, coarse and refined masks, and ground truth if given."""
+        from flmm.visualize import draw
+
+        return draw(self, targets)
+
+
+class GroundingModel:
+    """A frozen LMM with its trained head, ready to ground phrases.
+
+    Args:
+        model: A FrozenLMM.
+        settings: Keywords of `SampleBuilder`: how the model was trained to read pictures and texts.
+
+    Attributes:
+        model: The FrozenLMM.
+        builder: Makes its samples.
+    """
+
+    def __init__(self, model: Any, settings: dict[str, Any]):
+        self.model = model
+        self.settings = settings
+        self.builder = SampleBuilder(**settings)
+
+    def ground(
+        self, image: str | Path | Image.Image | np.ndarray, text: str, phrases: Phrases | None = None
+    ) -> Grounding:
+        """Finds the phrases of a text in a picture.
+
+        Args:
+            image: A file, PIL picture, or array [H, W, 3] uint8; turned upright as its EXIF data say.
+            text: What is said about the picture.
+            phrases: Words of the text, or (start, end) character positions; the whole text when not given.
+
+        Raises:
+            FileNotFoundError: When there is no such file.
+            ValueError: For a file that is no picture, an empty text, a phrase that is not in the text or gives
+                no token, phrases that overlap.
+        """
+        phrases = [text] if phrases is None else phrases
+        picture = as_picture(image)
+        return self._ground(picture, text, self.builder.ground(_bounded(picture), text, phrases))
+
+    def ground_sample(self, sample: dict[str, Any]) -> Grounding:
+        """Finds the phrases of a sample of a data set; its text is what the LMM reads after the prompt."""
+        return self._ground(sample["image"].convert("RGB"), self._text(sample), sample)
+
+    def answer(
+        self,
+        image: str | Path | Image.Image | np.ndarray,
+        question: str | None = None,
+        max_new_tokens: int = 200,
+    ) -> str:
+        """What the LMM says about a picture, by greedy decoding; the head plays no part in it.
+
+        Args:
+            image: As in `ground`.
+            question: By default the prompt of the config.
+            max_new_tokens: Longest answer.
+        """
+        builder = self.builder if question is None else self._asking(question)
+        sample = builder.build(_bounded(as_picture(image)), [], [])
+        inputs = self.model.backbone.tokens(sample).inputs
+        model = self.model.backbone.model
+        with torch.no_grad():
+            ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        return self.builder.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
+
+    def _asking(self, question: str) -> SampleBuilder:
+        """A builder that asks something else about the picture."""
+        token = self.settings.get("image_token", "<image>")
+        image = self.settings["prompt"].partition(token)[0] + token  # what precedes the image stays
+        return SampleBuilder(**{**self.settings, "prompt": f"{image}\n{question}"})
+
+    def _text(self, sample: dict[str, Any]) -> str:
+        """The words of a sample: its phrases as they are, and what the tokens between them decode to."""
+        read = sample["labels"] != IGNORE_INDEX
+        tokens = zip(sample["input_ids"][read].tolist(), sample["mask_ids"][read].tolist(), strict=True)
+        pieces = []
+        for phrase, run in groupby(tokens, key=lambda token: token[1]):
+            ids = [token for token, _ in run]
+            pieces.append(sample["phrases"][phrase] if phrase >= 0 else self.builder.tokenizer.decode(ids))
+        return " ".join(piece.strip() for piece in pieces)
+
+    def _ground(self, picture: Image.Image, text: str, sample: dict[str, Any]) -> Grounding:
+        with torch.no_grad():
+            output = self.model(sample, mode="tensor")
+        size = (picture.height, picture.width)
+        masks, scores = _masks_and_scores(output.get("sam_pred_masks", output["pred_masks"]), size)
+        return Grounding(
+            image=picture,
+            text=text,
+            phrases=list(sample["phrases"]),
+            masks=masks.numpy(),
+            coarse_masks=_masks_and_scores(output["pred_masks"], size)[0].numpy(),
+            boxes=masks_to_boxes(masks).numpy(),
+            scores=scores.numpy(),
+            attention=self._merged(output["mask_attentions"], sample["meta_data"]).numpy(),
+            attention_maps=output["mask_attentions"].float().cpu().numpy(),
+        )
+
+    def _merged(self, maps: Tensor, meta_data: dict[str, Any]) -> Tensor:
+        """[M, C, h, w] maps of the LMM's view -> [M, h', w'] over the picture."""
+        maps = maps.float().cpu()
+        merged = (maps / maps.sum((-2, -1), keepdim=True).clamp(min=1e-12)).mean(1)
+        scale = ATTENTION_SIDE / max(merged.shape[-2:])
+        merged = F.interpolate(merged[None], scale_factor=scale, mode="bilinear")[0]
+        if self.model.backbone.views_include_padding:
+            merged = crop_to_picture(merged, meta_data)
+        return merged
+
+
+def load(
+    config: str | Path = TINY_CONFIG,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+) -> GroundingModel:
+    """Loads a model for grounding.
+
+    Args:
+        config: Config file; the embedded tiny model by default.
+        checkpoint: Trained head; by default that of the tiny model. For other configs without `pretrained`
+            it must be given.
+        device: By default the GPU if there is one.
+
+    Raises:
+        FileNotFoundError: When a file does not exist.
+        ValueError: When no checkpoint is given, or one of another model.
+    """
+    settings = read_config(config)
+    if checkpoint is None and Path(config).name == Path(TINY_CONFIG).name:
+        checkpoint = TINY_CHECKPOINT
+    if checkpoint is None and not settings.model.get("pretrained"):
+        raise ValueError(
+            f"no checkpoint for {config}: an untrained head grounds nothing. Name the one that `flmm train` saved"
+        )
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = build_model(settings, checkpoint, device)
+    return GroundingModel(model, sample_settings(settings))
+
+
+def as_picture(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
+    """A file, picture or array as an upright RGB picture."""
+    if isinstance(image, str | Path):
+        return load_image(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"array {image.shape} of {image.dtype}: an image array must be [H, W, 3] of uint8")
+        image = Image.fromarray(image)
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _bounded(picture: Image.Image) -> Image.Image:
+    scale = MAX_SIDE / max(picture.size)
+    if scale >= 1:
+        return picture
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _masks_and_scores(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Boolean masks [M, *size] and scores [M]; one phrase at a time, so that only the masks take memory."""
+    masks = torch.empty((len(logits), *size), dtype=torch.bool)
+    scores = torch.zeros(len(logits))
+    for i, phrase_logits in enumerate(logits):
+        masks[i] = binary_masks(phrase_logits[None], size)[0].cpu()
+        probabilities = phrase_logits.float().sigmoid()
+        if (inside := probabilities > 0.5).any():
+            scores[i] = probabilities[inside].mean()
+    return masks, scores

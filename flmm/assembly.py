@@ -1,0 +1,130 @@
+"""From a config file to a model and the test data it is evaluated on; shared by evaluation and use."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+TINY_CONFIG = "configs/tiny/frozen_tiny_llava_unet_sam_nano_shapes.py"
+TINY_CHECKPOINT = "checkpoints/frozen_tiny_llava_unet_sam_nano_shapes.pth"
+
+# RefCOCO variants: their split file, and the splits that results are published on.
+REFCOCO = {
+    "refcoco": ("refs(unc).p", ("val", "testA", "testB")),
+    "refcoco+": ("refs(unc).p", ("val", "testA", "testB")),
+    "refcocog": ("refs(umd).p", ("val", "test")),
+}
+RES_SPLITS = tuple(f"{name}_{split}" for name, (_, splits) in REFCOCO.items() for split in splits)
+
+
+def read_config(path: str | Path) -> Any:
+    """An mmengine Config.
+
+    Raises:
+        FileNotFoundError: When there is no such file; names what is near.
+    """
+    from mmengine import Config
+
+    if not Path(path).is_file():
+        known = [str(file) for file in Path("configs").rglob("frozen_*.py")]
+        near = difflib.get_close_matches(str(path), known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else "run from the root of the repository"
+        raise FileNotFoundError(f"config {path} does not exist: {hint}")
+    return Config.fromfile(path)
+
+
+def build_model(config: Any, checkpoint: str | Path | None = None, device: Any = "cpu") -> Any:
+    """The model of a config, with its trained head, in eval mode.
+
+    Args:
+        config: An mmengine Config.
+        checkpoint: Trained head; without it the head is the one that the config builds.
+        device: Where the model goes.
+
+    Raises:
+        FileNotFoundError: When the checkpoint does not exist.
+        ValueError: When the checkpoint does not fit the model.
+    """
+    from xtuner.registry import BUILDER
+
+    from flmm.checkpoint import load_head
+
+    if checkpoint is not None and not Path(checkpoint).exists():
+        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist: train one with `flmm train`")
+    settings = dict(config.model)
+    if checkpoint is not None and "pretrained" in settings:
+        settings["pretrained"] = None  # would be overwritten; its file need not be here
+    model = BUILDER.build(settings)
+    if checkpoint is not None:
+        load_head(model, checkpoint)
+    return model.to(device).eval()
+
+
+def sample_settings(config: Any) -> dict[str, Any]:
+    """How a config makes samples: as its training data do, else as its top-level variables say."""
+    from flmm.datasets import sample
+
+    trained = next(_with_key(config.get("train_dataloader", {}), "image_processor"), None)
+    return sample.sample_settings(config if trained is None else trained)
+
+
+def _with_key(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
+    """The mappings inside a config that have a key, outermost first."""
+    if isinstance(node, Mapping):
+        if key in node:
+            yield node
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for child in node:
+            yield from _with_key(child, key)
+
+
+def png_dataset(config: Any, data_root: str | Path, split: str = "val") -> Any:
+    """Panoptic Narrative Grounding of a split ('train' or 'val') below a folder laid out like data/coco."""
+    from flmm.datasets.png import PNGDataset
+
+    annotations = Path(data_root, "annotations")
+    return PNGDataset(
+        json_file=str(annotations / f"png_coco_{split}2017.json"),
+        panoptic_json_file=str(annotations / f"panoptic_{split}2017.json"),
+        panoptic_png_path=str(annotations / f"panoptic_{split}2017"),
+        local_path=str(Path(data_root, f"{split}2017")),
+        **sample_settings(config),
+    )
+
+
+def res_dataset(config: Any, data_root: str | Path, split: str, concat: bool) -> Any:
+    """A split of RES_SPLITS, or `<variant>_train`; one item per picture.
+
+    Args:
+        config: The config of the model.
+        data_root: Folder laid out like data/coco.
+        split: e.g. 'refcoco+_testA'.
+        concat: One sample with the first sentence of every object (the paper's protocol), else a list of
+            samples, one for each sentence.
+    """
+    from mmdet.datasets import RefCocoDataset
+    from mmdet.datasets.transforms import LoadAnnotations
+
+    from flmm.datasets.transforms import PILLoadImageFromFile, RefCOCO2PNG
+
+    name, _, part = split.rpartition("_")
+    split_file = f"{name}/{REFCOCO[name][0]}"
+    for file in (f"{name}/instances.json", split_file):
+        if not Path(data_root, file).is_file():
+            raise FileNotFoundError(f"no annotation file {Path(data_root, file)}: `flmm data check` tells its source")
+    return RefCocoDataset(
+        data_root=f"{data_root}/",
+        ann_file=f"{name}/instances.json",
+        split_file=split_file,
+        data_prefix={"img_path": "train2014/"},
+        split=part,
+        text_mode="select_first" if concat else "original",
+        pipeline=[
+            PILLoadImageFromFile(),
+            LoadAnnotations(with_bbox=False, with_label=False, with_mask=True),
+            RefCOCO2PNG(concat=concat, **sample_settings(config)),
+        ],
+    )

@@ -1,0 +1,220 @@
+"""Files of trained heads: written atomically, read from torch files, safetensors and DeepSpeed folders."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pickle
+import shutil
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer, print_log
+from torch import Tensor, nn
+
+# What MMEngine and DeepSpeed save beside tensors, so that their checkpoints can be read without running code
+# from them.
+SAFE_TYPES = [
+    ConfigDict,
+    HistoryBuffer,
+    OrderedDict,
+    deque,
+    getattr,
+    np.ndarray,
+    np.dtype,
+    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u4", "bool")),
+]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What :func:`load_head` did: parameter names loaded, and names in the file that were left alone."""
+
+    matched: list[str]
+    unexpected: list[str]
+
+    def __str__(self) -> str:
+        rooms = sorted({".".join(name.split(".")[:2]) for name in self.unexpected})
+        tail = f" ({', '.join(rooms[:6])}{', ...' if len(rooms) > 6 else ''})" if rooms else ""
+        left = f"{len(self.unexpected)} in the file not used"
+        return f"{len(self.matched)} parameters loaded, 0 missing, {left}{tail}"
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters of the head by name: everything that takes a gradient."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def load_head(model: nn.Module, path: str | os.PathLike) -> LoadReport:
+    """Loads a trained head into a model, complete or not at all.
+
+    Args:
+        model: A model whose trainable parameters are the head.
+        path: A torch file, a .safetensors file, or the folder of a DeepSpeed checkpoint.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When the file cannot be read, belongs to another backbone (with the shapes), or lacks a
+        parameter.
+    """
+    found = {name.removeprefix("module."): value for name, value in read_head(path).items()}
+    needed = trainable(model)
+    if not needed:
+        raise ValueError(f"cannot load {path}: the model has no trainable parameter; load before freezing it")
+    _check_complete(path, needed, found)
+    with torch.no_grad():
+        for name, parameter in needed.items():
+            parameter.copy_(found[name])
+    report = LoadReport(sorted(needed), sorted(found.keys() - needed.keys()))
+    print_log(f"{path}: {report}", logger="current")
+    return report
+
+
+def _check_complete(path: str | os.PathLike, needed: dict[str, nn.Parameter], found: dict[str, Tensor]) -> None:
+    missing = sorted(needed.keys() - found.keys())
+    if missing:
+        raise ValueError(
+            f"{path} lacks {len(missing)} of the {len(needed)} parameters of the head: {_some(missing)}. "
+            "Was it saved by another model, or with another `sam` or `mask_head` setting?"
+        )
+    wrong = [
+        f"{name}: file {tuple(found[name].shape)}, model {tuple(parameter.shape)}"
+        for name, parameter in needed.items()
+        if found[name].shape != parameter.shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"{path} was trained for another backbone or head; {len(wrong)} of {len(needed)} shapes differ: "
+            f"{_some(wrong)}. "
+            "Use the config it was trained with."
+        )
+
+
+def _some(names: list[str], count: int = 5) -> str:
+    return "; ".join(names[:count]) + (f"; and {len(names) - count} more" if len(names) > count else "")
+
+
+def read_head(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Reads the parameters in a checkpoint of any kind that :func:`load_head` takes, on the CPU."""
+    path = Path(path)
+    if path.is_dir():
+        return _read_deepspeed(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    content = read_checkpoint(path)
+    state = content.get("state_dict", content)
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no parameters: expected a state dict, or a dict with the key `state_dict`")
+    return state
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a torch file on the CPU without running code from it.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        ValueError: When the file is truncated, no torch file, or holds more than tensors and plain values.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    try:
+        with torch.serialization.safe_globals(SAFE_TYPES):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"cannot read checkpoint {path} ({os.path.getsize(path):,} bytes): {reason}. "
+            "It is truncated, no torch file, or holds objects other than tensors and plain values: copy it again, "
+            "or save only its state dict."
+        ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"cannot read checkpoint {path} ({path.stat().st_size:,} bytes): {error}") from error
+
+
+def _read_deepspeed(path: Path) -> dict[str, Tensor]:
+    """Joins the float32 partitions of all processes; the bf16 copies beside them have lost precision."""
+    if not list(path.glob("*_optim_states.pt")):
+        raise ValueError(
+            f"{path} is a folder without *_optim_states.pt, so no DeepSpeed checkpoint; something in it may be"
+        )
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        state = get_fp32_state_dict_from_zero_checkpoint(
+            str(path.parent), tag=path.name, exclude_frozen_parameters=True
+        )
+    return dict(state)
+
+
+def read_meta(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads the `meta` entry (iteration, seed, random states, ...) of a torch file or a DeepSpeed folder."""
+    path = Path(path)
+    return read_checkpoint(path / "mp_rank_00_model_states.pt" if path.is_dir() else path)["meta"]
+
+
+def save_atomically(content: Any, path: str | os.PathLike) -> None:
+    """Writes a torch file under a temporary name, then renames it: readers see the old file or the new one.
+
+    Raises:
+        OSError: When it cannot be written (a full disk, say); what was at `path` before is still there.
+    """
+    part = part_name(path)
+    try:
+        torch.save(content, part)
+        publish(part, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError of its zip writer
+        part.unlink(missing_ok=True)
+        raise OSError(
+            f"could not save {path}: {error}. Earlier checkpoints are untouched; make room, then resume"
+        ) from error
+
+
+def part_name(path: str | os.PathLike) -> Path:
+    """Temporary name of a checkpoint while it is being written."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.part")
+
+
+def publish(part: Path, path: str | os.PathLike) -> None:
+    """Gives a completely written file or folder its name, after its bytes have reached the disk."""
+    path = Path(path)
+    for file in sorted(part.rglob("*")) if part.is_dir() else [part]:
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+    if not path.is_dir():
+        os.replace(part, path)
+        return
+    old = path.with_name(f".{path.name}.old")  # a folder cannot be replaced in one step
+    os.replace(path, old)
+    os.replace(part, path)
+    shutil.rmtree(old)
+
+
+def latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
+    """The newest complete checkpoint of a run: what `last_checkpoint` names, else the youngest in the folder."""
+    folder = Path(work_dir)
+    note = folder / "last_checkpoint"
+    named = note.read_text().strip() if note.is_file() else ""
+    if named and Path(named).exists():
+        return named
+    complete = [*folder.glob("iter_*.pth"), *folder.glob("epoch_*.pth")]
+    return str(max(complete, key=lambda path: path.stat().st_mtime)) if complete else None

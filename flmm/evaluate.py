@@ -1,0 +1,188 @@
+"""The loop of an evaluation: samples shared out to processes, records on disk, metrics of all of them.
+
+Every process takes each n-th of the samples that have no record yet and writes one file per sample, so
+nothing is padded, gathered or counted twice, and an interrupted evaluation goes on where it stopped, with any
+number of processes. The processes share a file system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.utils import broadcast_object_list, set_seed
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from flmm.assembly import build_model, png_dataset, read_config, res_dataset
+from flmm.evaluation import BoxMetric, PNGMetric, RESMetric
+from flmm.records import KINDS, Record, RecordStore, fingerprint, phrase_records, write_json
+
+Metrics = dict[str, Any]
+
+
+def arguments(description: str, splits: Sequence[str], default: Sequence[str]) -> argparse.ArgumentParser:
+    """The command line that both evaluations share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = parser.add_argument
+    add("config", help="config file of the model")
+    add("--checkpoint", help="trained head; without it the head is the one the config builds")
+    add("--data-root", default="data/coco", help="folder laid out like data/coco, e.g. data/shapes")
+    add("--split", nargs="+", choices=splits, default=list(default), metavar="SPLIT", help=", ".join(splits))
+    add("--limit", type=_positive, help="evaluate only the first pictures (PNG: captions) of each split")
+    add("--output", help="folder of records and metrics [work_dirs/CONFIG/eval/CHECKPOINT]")
+    add("--overwrite", action="store_true", help="evaluate anew what the output folder holds already")
+    add("--workers", type=int, default=4 if torch.cuda.is_available() else 0, help="loader processes")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} samples cannot be evaluated: give at least 1")
+    return number
+
+
+class Evaluation:
+    """A model under evaluation on any number of processes.
+
+    Args:
+        args: What `arguments` parsed.
+
+    Attributes:
+        accelerator: The processes.
+        folder: Where everything is written.
+    """
+
+    def __init__(self, args: argparse.Namespace):
+        # Processes wait for the slowest one at the end of a split, which may take hours on real data.
+        patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
+        self.accelerator = Accelerator(kwargs_handlers=[patience])
+        self.args = args
+        self.config = read_config(args.config)
+        self.folder = Path(args.output or _default_output(args))
+        set_seed(0)  # a head without checkpoint must be the same in every process
+        self.model = build_model(self.config, args.checkpoint, self.accelerator.device)
+        # `repr` of the plain dict: two configs that build the same model have the same hash
+        model = hashlib.sha256(repr(self.config.to_dict()["model"]).encode()).hexdigest()[:16]
+        self._identity = {"model": model, "checkpoint": fingerprint(args.checkpoint)}
+        if args.checkpoint is None:
+            self.accelerator.print("no --checkpoint: evaluating the head as the config builds it")
+
+    def records(self, split: str, protocol: str, build: Callable[[], Any]) -> list[Record]:
+        """Evaluates the samples of a split that have no record yet; returns the records of all, in order.
+
+        Args:
+            split: Name of the data.
+            protocol: Name of the way they are evaluated in; both name the folder.
+            build: Makes the data set.
+        """
+        run = {**self._identity, "data_root": self.args.data_root, "split": split, "protocol": protocol}
+        folder = self.folder / f"{split}.{protocol}"
+        with self.accelerator.main_process_first():
+            overwrite = self.args.overwrite and self.accelerator.is_main_process
+            store = RecordStore(folder, run, overwrite)
+        dataset = build()
+        count = min(len(dataset), self.args.limit or len(dataset))
+        self._evaluate(dataset, store, self._share(store.missing(count)), f"{split} ({protocol})")
+        self.accelerator.wait_for_everyone()
+        return store.read(count)
+
+    def _share(self, missing: list[int]) -> list[int]:
+        """This process's part of what the main process found missing (others may be writing already)."""
+        agreed = broadcast_object_list([missing])[0] if self.accelerator.num_processes > 1 else missing
+        return agreed[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    @torch.no_grad()
+    def _evaluate(self, dataset: Any, store: RecordStore, indices: list[int], title: str) -> None:
+        items = DataLoader(
+            Subset(dataset, indices), batch_size=None, num_workers=self.args.workers, collate_fn=_untouched
+        )
+        shown = tqdm(items, desc=title, unit="image", disable=not self.accelerator.is_main_process)
+        for index, item in zip(indices, shown, strict=True):
+            store.write(index, {"index": index, **evaluate_item(self.model, item)})
+
+    def report(self, name: str, metrics: Metrics) -> None:
+        """Writes `<name>.json` into the output folder, on the main process."""
+        if self.accelerator.is_main_process:
+            head = {"config": self.args.config, "checkpoint": self.args.checkpoint}
+            data = {"data_root": self.args.data_root, "limit": self.args.limit}
+            write_json(self.folder / f"{name}.json", {**head, **data, **self._identity, **metrics})
+            print(f"written: {self.folder / name}.json and the records of each sample beside it")
+
+    def close(self) -> None:
+        """Ends the processes' group."""
+        self.accelerator.end_training()
+
+
+def _default_output(args: argparse.Namespace) -> Path:
+    head = Path(args.checkpoint).stem if args.checkpoint else "no_checkpoint"
+    return Path("work_dirs", Path(args.config).stem, "eval", head)
+
+
+def _untouched(item: Any) -> Any:
+    return item
+
+
+def evaluate_item(model: Any, item: Any) -> Record:
+    """The record of one item of a data set: a sample, or a list of samples of the same picture.
+
+    Raises:
+        ValueError: When a sample cannot be grounded; names its file.
+    """
+    samples = item if isinstance(item, list) else [item]
+    name = samples[0].get("file_name")
+    phrases = []
+    for sample in samples:
+        try:
+            phrases += phrase_records(sample, model(sample, mode="tensor"))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    height, width = samples[0]["gt_masks"].shape[-2:]
+    return {"file_name": name, "height": height, "width": width, "phrases": phrases}
+
+
+def evaluate_png(evaluation: Evaluation, split: str) -> Metrics:
+    """Metrics of Panoptic Narrative Grounding, per kind of mask."""
+    root = evaluation.args.data_root
+    records = evaluation.records(f"png_{split}", "teacher_forced", lambda: png_dataset(evaluation.config, root, split))
+    return _per_kind(records, _png_metrics)
+
+
+def evaluate_res(evaluation: Evaluation, split: str, concat: bool) -> Metrics:
+    """Metrics of referring expression segmentation, per kind of mask."""
+    root, protocol = evaluation.args.data_root, "concat" if concat else "per_sentence"
+    records = evaluation.records(split, protocol, lambda: res_dataset(evaluation.config, root, split, concat))
+    return _per_kind(records, _res_metrics)
+
+
+def _per_kind(records: list[Record], metrics: Callable[[list[Record], str], Metrics]) -> Metrics:
+    phrases = [phrase for record in records for phrase in record["phrases"]]
+    kinds = [kind for kind in KINDS if phrases and kind in phrases[0]]
+    return {"images": len(records), **{kind: metrics(phrases, kind) for kind in kinds}}
+
+
+def _png_metrics(phrases: list[Record], kind: str) -> Metrics:
+    metric = PNGMetric()
+    metric.update(
+        *([phrase[kind][key] for phrase in phrases] for key in ("iou", "pixel_accuracy")),
+        *([phrase[key] for phrase in phrases] for key in ("isthing", "plural")),
+    )
+    return {**metric.compute(), **_box_metrics(phrases, kind)}
+
+
+def _res_metrics(phrases: list[Record], kind: str) -> Metrics:
+    metric = RESMetric()
+    metric.update(*([phrase[kind][key] for phrase in phrases] for key in ("intersection", "union")))
+    return {**metric.compute(), **_box_metrics(phrases, kind)}
+
+
+def _box_metrics(phrases: list[Record], kind: str) -> Metrics:
+    metric = BoxMetric()
+    metric.update([phrase[kind]["box_iou"] for phrase in phrases])
+    return metric.compute()

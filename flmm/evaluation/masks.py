@@ -1,0 +1,69 @@
+"""From mask logits to the numbers that every metric is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def binary_masks(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resizes probabilities bilinearly and keeps what is above one half.
+
+    The probabilities are resized, not the logits: the reference does so, and outlines differ by some pixels.
+
+    Args:
+        logits: [M, h, w].
+        size: (H, W) of the ground truth.
+
+    Returns:
+        Boolean masks [M, H, W] on the device of `logits`.
+    """
+    probabilities = logits.float().sigmoid()
+    if probabilities.shape[-2:] != tuple(size):
+        probabilities = F.interpolate(probabilities[None], size=tuple(size), mode="bilinear")[0]
+    return probabilities > 0.5
+
+
+@dataclass(frozen=True)
+class MaskScores:
+    """Agreement of M predicted masks with their ground truth.
+
+    Attributes:
+        intersection: [M] int64, pixels.
+        union: [M] int64, pixels.
+        pixel_accuracy: [M] float64, share of pixels that are right, 0..1.
+    """
+
+    intersection: Tensor
+    union: Tensor
+    pixel_accuracy: Tensor
+
+    @property
+    def iou(self) -> Tensor:
+        """[M] float64, 0..1; an empty union has IoU 0, as in mmdet's RefSegMetric."""
+        return self.intersection.double() / self.union.clamp(min=1)
+
+
+def score_masks(masks: Tensor, targets: Tensor) -> MaskScores:
+    """Compares boolean masks [M, H, W] with the ground truth [M, H, W].
+
+    Raises:
+        ValueError: When the shapes differ.
+    """
+    if masks.shape != targets.shape:
+        raise ValueError(
+            f"predicted masks are {tuple(masks.shape)}, the ground truth is {tuple(targets.shape)}: "
+            "there must be one mask for each phrase, all of the picture's size"
+        )
+    masks, targets = masks.flatten(1).bool(), targets.flatten(1).bool()
+    return MaskScores(
+        intersection=(masks & targets).sum(1),
+        union=(masks | targets).sum(1),
+        pixel_accuracy=(masks == targets).double().mean(1),
+    )
+
+
+def to_list(values: Tensor | Sequence) -> list:
+    """Plain numbers of a tensor or sequence."""
+    return values.flatten().tolist() if isinstance(values, Tensor) else list(values)

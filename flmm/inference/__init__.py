@@ -1,0 +1,1 @@
+"""Talking with the LMM and choosing what to ground."""

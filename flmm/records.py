@@ -1,0 +1,146 @@
+"""What an evaluation keeps of a sample, in one JSON file: phrases with scores and run-length coded masks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flmm.evaluation import binary_masks, box_iou, masks_to_boxes, score_masks
+
+KINDS = {"refined": "sam_pred_masks", "coarse": "pred_masks"}
+Record = dict[str, Any]
+
+
+def encode_mask(mask: Tensor) -> dict[str, Any]:
+    """COCO's compressed RLE of a boolean mask [H, W], as plain JSON values."""
+    from pycocotools import mask as coco
+
+    rle = coco.encode(np.asfortranarray(mask.cpu().numpy().astype(np.uint8)))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def decode_mask(rle: Mapping[str, Any]) -> np.ndarray:
+    """Boolean mask [H, W] of COCO's RLE."""
+    from pycocotools import mask as coco
+
+    return coco.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}).astype(bool)
+
+
+def phrase_records(sample: Mapping[str, Any], output: Mapping[str, Any]) -> list[Record]:
+    """Scores of each phrase of a sample, for the refined and the coarse masks.
+
+    Args:
+        sample: A sample with `gt_masks` [M, H, W]; `phrases` and `mask_infos` are noted when it has them.
+        output: What the model gave in mode 'tensor'.
+    """
+    targets = torch.as_tensor(sample["gt_masks"]).bool()
+    names = sample.get("phrases", [None] * len(targets))
+    infos = sample.get("mask_infos", [{}] * len(targets))
+    records = [{"phrase": name, **info} for name, info in zip(names, infos, strict=True)]
+    for kind, key in KINDS.items():
+        if key in output:
+            masks = binary_masks(output[key], (targets.shape[-2], targets.shape[-1])).cpu()
+            for record, scores in zip(records, _scored(masks, targets), strict=True):
+                record[kind] = scores
+    return records
+
+
+def _scored(masks: Tensor, targets: Tensor) -> list[Record]:
+    scores, boxes = score_masks(masks, targets), masks_to_boxes(masks)
+    columns = {
+        "iou": scores.iou.tolist(),
+        "intersection": scores.intersection.tolist(),
+        "union": scores.union.tolist(),
+        "pixel_accuracy": scores.pixel_accuracy.tolist(),
+        "box": boxes.tolist(),
+        "box_iou": box_iou(boxes, masks_to_boxes(targets)).tolist(),
+        "mask": [encode_mask(mask) for mask in masks],
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file under a temporary name, then renames it: it is there completely or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(content))
+    os.replace(part, path)
+
+
+def fingerprint(path: str | Path | None) -> str | None:
+    """A short hash of a checkpoint: of its bytes, or for a folder of its files' names, sizes and times."""
+    if path is None:
+        return None
+    digest = hashlib.sha256()
+    if Path(path).is_dir():
+        for file in sorted(Path(path).iterdir()):
+            digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+    else:
+        with open(path, "rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+class RecordStore:
+    """The folder of one evaluation: `run.json` says what is evaluated, `samples/<index>.json` its records.
+
+    Args:
+        folder: Made when it does not exist.
+        run: What the records depend on; records of another run are never mixed in.
+        overwrite: Start afresh when the folder holds another run, or this one.
+
+    Raises:
+        ValueError: When the folder holds the records of another run.
+    """
+
+    def __init__(self, folder: str | Path, run: Mapping[str, Any], overwrite: bool = False):
+        self.folder = Path(folder)
+        self.samples = self.folder / "samples"
+        self.samples.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            for file in self.samples.iterdir():
+                file.unlink()
+        self._claim(dict(run), overwrite)
+
+    def _claim(self, run: dict[str, Any], overwrite: bool) -> None:
+        note = self.folder / "run.json"
+        before = json.loads(note.read_text()) if note.is_file() and not overwrite else run
+        differing = sorted(key for key in {*run, *before} if run.get(key) != before.get(key))
+        if differing:
+            changes = "; ".join(f"{key}: {before.get(key)} there, {run.get(key)} now" for key in differing)
+            raise ValueError(
+                f"{self.folder} holds the results of another run ({changes}): choose another --output, or "
+                "replace them with --overwrite"
+            )
+        write_json(note, run)
+
+    def path(self, index: int) -> Path:
+        """The file of a sample."""
+        return self.samples / f"{index:06d}.json"
+
+    def missing(self, count: int) -> list[int]:
+        """Indices below `count` that have no record yet."""
+        done = {int(file.stem) for file in self.samples.glob("[0-9]*.json")}
+        return [index for index in range(count) if index not in done]
+
+    def write(self, index: int, record: Record) -> None:
+        """Keeps the record of a sample."""
+        write_json(self.path(index), record)
+
+    def read(self, count: int) -> list[Record]:
+        """The records of the first `count` samples, in order.
+
+        Raises:
+            RuntimeError: When one is missing.
+        """
+        if missing := self.missing(count):
+            raise RuntimeError(f"{self.samples}: no record of {len(missing)} of {count} samples: {missing[:10]}")
+        return [json.loads(self.path(index).read_text()) for index in range(count)]

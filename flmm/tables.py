@@ -1,0 +1,61 @@
+"""Metrics as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flmm.evaluation.png import GROUPS
+
+Rows = Iterable[Iterable[Any]]
+
+
+def print_table(title: str, header: Iterable[str], rows: Rows) -> None:
+    """Prints a table: numbers with two decimals to the right, None as a dash."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(header):
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(cell(value) for value in row))
+    console = Console()
+    # Piped output is as wide as the table needs: rich would cut its columns at 80 characters.
+    (console if console.is_terminal else Console(width=160)).print(table)
+
+
+def cell(value: Any) -> str:
+    """One cell of a table as text."""
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def kinds_of(metrics: Mapping[str, Any]) -> list[str]:
+    """The kinds of masks that metrics were computed for."""
+    return [kind for kind in ("refined", "coarse") if kind in metrics]
+
+
+def png_rows(metrics: Mapping[str, Any]) -> list[list[Any]]:
+    """Rows of PNG_HEADER for the metrics of one split."""
+    return [
+        [kind, *(metrics[kind][group]["average_recall"] for group in GROUPS)]
+        + [metrics[kind]["all"]["accuracy"], metrics[kind]["all"]["pixel_accuracy"]]
+        + [metrics[kind]["box_mIoU"], metrics[kind]["box_acc50"], metrics[kind]["all"]["phrases"]]
+        for kind in kinds_of(metrics)
+    ]
+
+
+def res_rows(splits: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    """Rows of RES_HEADER for the metrics of several splits."""
+    columns = ("cIoU", "mIoU", "box_mIoU", "box_acc50", "masks")
+    return [
+        [split, kind, *(metrics[kind][column] for column in columns)]
+        for split, metrics in splits.items()
+        for kind in kinds_of(metrics)
+    ]
+
+
+PNG_HEADER = ("masks", *(f"AR {g}" for g in GROUPS), "IoU>.5", "pixel acc", "box IoU", "box>.5", "phrases")
+RES_HEADER = ("split", "masks", "cIoU", "mIoU", "box IoU", "box>.5", "expressions")

@@ -1,0 +1,158 @@
+"""Pictures of groundings: image, merged attention, coarse mask, refined mask, ground truth side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from flmm.api import Grounding
+
+# Okabe and Ito's colours, told apart with all common kinds of colour vision; the yellow is darkened for text.
+COLOURS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (150, 130, 0))
+INK, PAPER, GREY = (32, 32, 32), (255, 255, 255), (110, 110, 110)
+PANEL, GAP, LINE = 224, 8, 20
+
+Colour = tuple[int, int, int]
+
+
+def colour_of(phrase: int) -> Colour:
+    """The colour of the phrase of an index."""
+    return COLOURS[phrase % len(COLOURS)]
+
+
+@cache
+def font(size: int = 14, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: the same on every machine."""
+    import matplotlib
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf", name)), size)
+
+
+def overlay(image: Image.Image, masks: np.ndarray, colours: Sequence[Colour], alpha: float = 0.6) -> Image.Image:
+    """Masks [M, H, W] painted over a picture of any size, with a solid outline each; the rest is pale and grey."""
+    colourful = np.asarray(image.convert("RGB"), dtype=np.float32)
+    pixels = 0.45 * np.asarray(image.convert("L").convert("RGB"), dtype=np.float32) + 0.55 * 255
+    for mask, colour in zip(masks, colours, strict=True):
+        mask = shrink(mask, image.height, image.width)
+        pixels[mask] = (1 - alpha) * colourful[mask] + alpha * np.array(colour)
+        pixels[_outline(mask)] = colour
+    return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def shrink(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The nearest pixels of a mask [H, W] as [height, width]."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip((height, width), mask.shape, strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask that have a neighbour outside of it."""
+    padded = np.pad(mask, 1)
+    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inside
+
+
+def heat(image: Image.Image, attention: np.ndarray) -> Image.Image:
+    """An attention map [h, w] over a grey copy of the picture, from its 1st percentile to its 99th."""
+    import matplotlib
+
+    low, high = np.percentile(attention, (1, 99))
+    shares = ((attention - low) / max(high - low, 1e-12)).clip(0, 1)
+    scaled = Image.fromarray((shares * 255).astype(np.uint8))
+    values = np.asarray(scaled.resize(image.size, Image.Resampling.BILINEAR)) / 255
+    colours = matplotlib.colormaps["inferno"](values)[..., :3] * 255
+    grey = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32)
+    return Image.fromarray((0.35 * grey + 0.65 * colours).astype(np.uint8))
+
+
+def draw(grounding: Grounding, targets: np.ndarray | None = None) -> Image.Image:
+    """One row of panels per phrase, below the text in which the phrases have the colours of their masks.
+
+    Args:
+        grounding: What a model found.
+        targets: [M, H, W] bool, ground truth.
+
+    Returns:
+        A picture of about 224 pixels per panel, whatever the size of the photo.
+    """
+    small = thumbnail(grounding.image)
+    titles = ["image", "attention", "coarse mask", "refined mask"] + ["ground truth"] * (targets is not None)
+    width = GAP + len(titles) * (PANEL + GAP)
+    text = text_block(grounding, width - 2 * GAP)
+    row_height = small.height + LINE + GAP
+    canvas = Image.new("RGB", (width, text.height + LINE + len(grounding.phrases) * row_height + 2 * GAP), PAPER)
+    canvas.paste(text, (GAP, GAP))
+    pen, top = ImageDraw.Draw(canvas), text.height + GAP
+    for column, title in enumerate(titles):
+        pen.text((GAP + column * (PANEL + GAP), top), title, fill=GREY, font=font(13))
+    for row in range(len(grounding.phrases)):
+        y = top + LINE + row * row_height
+        pen.text((GAP, y), label(grounding, row, targets), fill=colour_of(row), font=font(13, bold=True))
+        for column, panel in enumerate(panels(grounding, row, small, targets)):
+            canvas.paste(panel, (GAP + column * (PANEL + GAP), y + LINE))
+    return canvas
+
+
+def thumbnail(image: Image.Image) -> Image.Image:
+    """The picture, made to fit a panel."""
+    scale = PANEL / max(image.size)
+    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+
+
+def panels(grounding: Grounding, phrase: int, small: Image.Image, targets: np.ndarray | None) -> list[Image.Image]:
+    """The panels of a phrase; the first shows its box."""
+    colour = [colour_of(phrase)]
+    boxed = small.copy()
+    box = grounding.boxes[phrase] * (small.width / grounding.image.width)
+    if grounding.masks[phrase].any():
+        ImageDraw.Draw(boxed).rectangle([*box[:2], *np.maximum(box[2:] - 1, box[:2])], outline=colour[0], width=2)
+    masks = [grounding.coarse_masks, grounding.masks] + ([] if targets is None else [targets])
+    painted = [overlay(small, stack[phrase][None], colour) for stack in masks]
+    return [boxed, heat(small, grounding.attention[phrase]), *painted]
+
+
+def label(grounding: Grounding, phrase: int, targets: np.ndarray | None) -> str:
+    """What is written above the panels of a phrase."""
+    words = f"{grounding.phrases[phrase]}   score {grounding.scores[phrase]:.2f}"
+    if targets is None:
+        return words
+    mask, target = grounding.masks[phrase], targets[phrase]
+    return f"{words}   IoU {(mask & target).sum() / max((mask | target).sum(), 1):.2f}"
+
+
+def text_block(grounding: Grounding, width: int) -> Image.Image:
+    """The text, wrapped, with every phrase in its colour."""
+    lines: list[list[tuple[str, Colour]]] = [[]]
+    used = 0.0
+    for word, colour in coloured_words(grounding.text, grounding.phrases):
+        needed = font(15).getlength(word + " ")
+        if lines[-1] and used + needed > width:
+            lines.append([])
+            used = 0.0
+        lines[-1].append((word, colour))
+        used += needed
+    block = Image.new("RGB", (width, 22 * len(lines) + GAP), PAPER)
+    pen = ImageDraw.Draw(block)
+    for row, line in enumerate(lines):
+        x = 0.0
+        for word, colour in line:
+            pen.text((x, 22 * row), word, fill=colour, font=font(15))
+            x += font(15).getlength(word + " ")
+    return block
+
+
+def coloured_words(text: str, phrases: Sequence[str]) -> list[tuple[str, Colour]]:
+    """The words of a text, each with the colour of its phrase, or ink."""
+    from flmm.datasets.phrases import find_phrases, split_text
+
+    pieces = split_text(text, find_phrases(text, phrases))
+    return [(word, INK if i < 0 else colour_of(i)) for piece, i in pieces for word in piece.split()]

@@ -1,0 +1,19 @@
+"""PNG benchmark: accelerate launch scripts/multiprocess_eval_png.py CONFIG --checkpoint CKPT."""
+
+from flmm.evaluate import Evaluation, arguments, evaluate_png
+from flmm.tables import PNG_HEADER, png_rows, print_table
+
+
+def main() -> None:
+    args = arguments(__doc__, splits=("train", "val"), default=("val",)).parse_args()
+    evaluation = Evaluation(args)
+    results = {split: evaluate_png(evaluation, split) for split in args.split}
+    if evaluation.accelerator.is_main_process:
+        for split, metrics in results.items():
+            print_table(f"PNG {split}, teacher-forced captions, percent", PNG_HEADER, png_rows(metrics))
+    evaluation.report("png", {"protocol": "teacher_forced", "splits": results})
+    evaluation.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Referring expressions: accelerate launch scripts/multiprocess_eval_refcoco.py CONFIG --checkpoint CKPT."""
+
+from flmm.assembly import RES_SPLITS
+from flmm.evaluate import Evaluation, arguments, evaluate_res
+from flmm.tables import RES_HEADER, print_table, res_rows
+
+PROTOCOLS = {
+    "concat": "first sentence of every object, all in one caption (the paper's protocol)",
+    "per_sentence": "every sentence on its own",
+}
+
+
+def main() -> None:
+    parser = arguments(__doc__, splits=RES_SPLITS, default=RES_SPLITS)
+    parser.add_argument("--concat", action="store_true", help=f"{PROTOCOLS['concat']}; without: each on its own")
+    args = parser.parse_args()
+    evaluation = Evaluation(args)
+    protocol = "concat" if args.concat else "per_sentence"
+    results = {split: evaluate_res(evaluation, split, args.concat) for split in args.split}
+    if evaluation.accelerator.is_main_process:
+        print_table(f"RES, {protocol}: {PROTOCOLS[protocol]}, percent", RES_HEADER, res_rows(results))
+    report = {"protocol": protocol, "meaning": PROTOCOLS[protocol], "splits": results}
+    evaluation.report(f"res_{protocol}", report)
+    evaluation.close()
+
+
+if __name__ == "__main__":
+    main()

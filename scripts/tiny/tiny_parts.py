@@ -1,0 +1,120 @@
+"""The tiny LLaVA's untrained parts: word tokenizer, image processor, model."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordLevel
+from torch import Tensor, nn
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
+
+from flmm.datasets.shapes_scene import COLOURS, LOWER, NUMBERS, PLURALS, SHAPES, SIZES, UPPER
+
+PROMPT = "USER: <image>\nPlease give me a description of the image. ASSISTANT:"  # xtuner's template `vicuna`
+SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
+IMAGE_SIDE, PATCH = 168, 14
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Words of the captions, expressions and prompt, lower case; every other word is `<unk>`."""
+    words = [*SHAPES, *PLURALS.values(), *NUMBERS.values(), *COLOURS, *SIZES, *UPPER, *LOWER]
+    words += ["a", "the", "in", "on", "above", "under", "and", "left", "right", "shape", "shapes"]
+    words += [",", ".", ":", "?", "!", "user", "assistant", "please", "give", "me", "description", "of"]
+    words += ["image", "what", "is", "this", "there"]
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys(SPECIAL + words))}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", vocabulary["<s>"])]
+    )
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)  # words joined by one blank
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        additional_special_tokens=["<image>"],
+        clean_up_tokenization_spaces=False,
+        model_max_length=1024,
+    )
+
+
+def build_processor() -> CLIPImageProcessor:
+    """CLIP's processor at the tower's size; padding to a square is the data set processor's work."""
+    return CLIPImageProcessor(size={"shortest_edge": IMAGE_SIDE}, crop_size={"height": IMAGE_SIDE, "width": IMAGE_SIDE})
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
+    """A LLaVA-1.5 with 12 x 12 image tokens, 4 layers of 8 heads, random weights."""
+    vision = CLIPVisionConfig(
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        image_size=IMAGE_SIDE,
+        patch_size=PATCH,
+        projection_dim=128,
+    )
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        max_position_embeddings=1024,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(IMAGE_SIDE // PATCH) ** 2,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlavaForConditionalGeneration(config)
+    start_local(model.model.vision_tower.vision_model)
+    place_patches(model.model.vision_tower.vision_model.embeddings.position_embedding.weight)
+    model.generation_config.bos_token_id = tokenizer.bos_token_id
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+@torch.no_grad()
+def place_patches(weight: Tensor) -> None:
+    """Set position embeddings [1 + h * w, D] to waves over y and x.
+
+    As strong as the patches' content, so that neighbours are known from the start; random ones cost the
+    tower thousands of steps before it puts the parts of a shape together.
+    """
+    count, width = weight.shape[0] - 1, weight.shape[1]
+    side = int(count**0.5)
+    frequencies = math.pi / 2 * torch.logspace(0, -1.5, width // 4)
+    phases = [p.flatten()[:, None] * frequencies for p in torch.meshgrid(*[torch.arange(side)] * 2, indexing="ij")]
+    weight[1:] = 0.5 * torch.cat([wave for p in phases for wave in (p.sin(), p.cos())], dim=1)
+
+
+@torch.no_grad()
+def start_local(vision: nn.Module) -> None:
+    """Let every patch attend first to patches like itself, near and of its colour: keys equal queries."""
+    for layer in vision.encoder.layers:
+        nn.init.orthogonal_(layer.self_attn.q_proj.weight)
+        layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
