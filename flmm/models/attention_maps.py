@@ -24,8 +24,8 @@ def fold_rows(weights: Tensor, views: list[Tensor], resize_to: tuple[int, int] |
 
 def merge_rows(maps: Tensor, phrase_ids: Tensor, num_phrases: int, merge: Literal["mean", "max"]) -> Tensor:
     """Merges the rows of each phrase: [A, T, h, w] with `phrase_ids` [T] -> [A, M, h, w]."""
-    reduce = {"mean": torch.mean, "max": torch.amax}[merge]
-    return torch.stack([reduce(maps[:, phrase_ids == m], dim=1) for m in range(num_phrases)], dim=1)
+    phrases = (maps[:, phrase_ids == m] for m in range(num_phrases))
+    return torch.stack([rows.mean(1) if merge == "mean" else rows.amax(1) for rows in phrases], dim=1)
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:

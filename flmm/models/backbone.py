@@ -65,7 +65,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def decoder(self) -> nn.Module:
+    def decoder(self) -> Any:
         """The language decoder (embeddings to last hidden state, without the vocabulary head)."""
 
     @abstractmethod

@@ -45,7 +45,7 @@ _active: ContextVar[Capture] = ContextVar(NAME)
 
 
 @contextmanager
-def capture(decoder: nn.Module, rows: Tensor, keep: Callable[[Tensor], Any]) -> Iterator[Capture]:
+def capture(decoder: Any, rows: Tensor, keep: Callable[[Tensor], Any]) -> Iterator[Capture]:
     """Observes one forward pass of `decoder` over a batch of one without a cache.
 
     Args:
@@ -115,7 +115,7 @@ def _keep_hidden(captured: Capture, index: int, _module: nn.Module, _args: Any, 
     captured.hidden[index] = output[0, captured.rows]
 
 
-def _capturing_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any):
+def _capturing_attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any):
     captured = _active.get()
     output = ALL_ATTENTION_FUNCTIONS[captured.implementation](module, query, key, value, mask, **kwargs)
     scaling = kwargs.get("scaling")

@@ -47,4 +47,4 @@ def average_over_masks(terms: list[dict[str, Tensor]], mask_counts: list[int]) -
     """Averages the terms of several samples, weighted with their number of masks."""
     total = sum(mask_counts)
     weights = [count / total for count in mask_counts]
-    return {key: sum(w * t[key] for w, t in zip(weights, terms, strict=True)) for key in terms[0]}
+    return {key: torch.stack([w * t[key] for w, t in zip(weights, terms, strict=True)]).sum() for key in terms[0]}

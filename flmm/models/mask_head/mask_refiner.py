@@ -1,5 +1,7 @@
 """SAMWrapper: SAM refines coarse masks, prompted with the mask, its box and the words of the phrase."""
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -37,7 +39,9 @@ class SAMWrapper(nn.Module):
         self.model.image_encoder.requires_grad_(False)
         self.use_text, self.use_mask, self.use_box = use_text, use_mask, use_box
         self.multimask_output = multimask_output
-        self.transform = ResizeLongestSide(self.model.image_encoder.img_size)
+        encoder: Any = self.model.image_encoder
+        self.image_size: int = encoder.img_size
+        self.transform = ResizeLongestSide(self.image_size)
 
     @property
     def embed_dim(self) -> int:
@@ -104,10 +108,10 @@ class SAMWrapper(nn.Module):
     def _mask_prompts(self, pred_masks: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Coarse logits in SAM's padded frame: [M, 1, *mask_input_size]."""
         masks = F.interpolate(pred_masks[:, None].float(), size=input_size, mode="bilinear")
-        side = self.model.image_encoder.img_size
         # one value for all phrases, as in the reference: outside of the picture is at least as negative as inside
         outside = min(-1.0, float(pred_masks.detach().min()))
-        masks = F.pad(masks, (0, side - input_size[1], 0, side - input_size[0]), value=outside)
+        padding = (0, self.image_size - input_size[1], 0, self.image_size - input_size[0])
+        masks = F.pad(masks, padding, value=outside)
         masks = F.interpolate(masks, size=self.model.prompt_encoder.mask_input_size, mode="bilinear")
         return masks.to(pred_masks.dtype)
 
