@@ -23,6 +23,7 @@ from typing import Any
 import mmengine
 import numpy as np
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS, RUNNERS
@@ -82,7 +83,8 @@ class _SharedRun:
             )
             states = [random_state()] * get_world_size()
         loop = self.train_loop  # type: ignore[attr-defined]
-        if isinstance(loop, IterBasedTrainLoop) and meta["iter"] > 0:
+        # An InfiniteSampler has no epochs to start from; with it MMEngine loads and drops what has been seen.
+        if isinstance(loop, IterBasedTrainLoop) and not isinstance(loop.dataloader.sampler, InfiniteSampler):
             loop.dataloader_iterator = ResumedIterator(loop.dataloader, meta["iter"], states[get_rank()])
 
     @property
@@ -233,8 +235,6 @@ class ResumedIterator(_InfiniteDataloaderIterator):
         loader = self._dataloader
         if hasattr(loader.sampler, "set_epoch"):
             loader.sampler.set_epoch(self._epoch)
-        else:  # such samplers (InfiniteSampler) never end: all that was seen lies before us
-            self._epoch = 0
         batches = self._done - self._epoch * len(loader)
         order: Any = loader.batch_sampler
         order.sampler = _StartAt(order.sampler, batches * order.batch_size)

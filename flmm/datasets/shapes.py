@@ -186,7 +186,7 @@ def _narrative(scene: Scene, ids: np.ndarray) -> dict:
         }
         for segment in caption(scene)
     ]
-    text = " ".join(segment["utterance"] for segment in segments)
+    text = " ".join(segment.utterance for segment in caption(scene))
     return {"image_id": str(scene.seed + 1), "caption": text, "segments": segments}
 
 

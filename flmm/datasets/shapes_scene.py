@@ -189,7 +189,7 @@ def _texture(rng: np.random.Generator, name: str, width: int, height: int) -> np
         "snow": lambda: 2 * grain,
         "road": lambda: 5 * grain,
     }[name]()
-    return np.asarray(_STUFF_COLOURS[name], np.float32) + np.float32(pattern)[..., None]
+    return np.asarray(_STUFF_COLOURS[name], np.float32) + np.asarray(pattern, np.float32)[..., None]
 
 
 def _coverage(shape: Shape, width: int, height: int) -> tuple[int, int, np.ndarray]:

@@ -1,0 +1,199 @@
+"""Every config parses and means what it should; configs written for the reference still train."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from transformers import AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
+
+from flmm.runner import check_config
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+LEAVES = sorted(path for path in (ROOT / "configs").glob("*/*.py") if path.parent.name != "_base_")
+LLAVA = ROOT / "configs/llava/frozen_llava_1_5_vicuna_7b_unet_sam_l_refcoco_png.py"
+TINY = ROOT / "configs/tiny/frozen_tiny_llava_unet_sam_nano_shapes.py"
+
+
+def flat(node, place=""):
+    """Every setting of a config by its place."""
+    if isinstance(node, dict):
+        children = [(f"{place}.{key}".lstrip("."), value) for key, value in dict.items(node)]
+    elif isinstance(node, (list, tuple)):
+        children = [(f"{place}[{index}]", value) for index, value in enumerate(node)]
+    else:
+        return {place: node}
+    return {key: value for child in children for key, value in flat(child[1], child[0]).items()}
+
+
+def settings(path):
+    """Every setting of a config file; classes as their import path."""
+    return flat(Config.fromfile(path).to_dict())
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
+def test_leaves_are_short_and_resolve(path):
+    assert len([line for line in path.read_text().splitlines() if line]) <= 40
+    config = Config.fromfile(path)
+    check_config(config)  # imports every class, and finds keys that nobody reads
+    for key in ("model", "train_dataloader", "tokenizer", "image_processor", "prompt", "prompt_template"):
+        assert key in config, key
+
+
+def test_llava_is_the_recipe():
+    found = settings(LLAVA)
+    png, refcoco, refcoco_plus, refcocog = (f"train_dataloader.dataset.datasets_list[{i}]" for i in range(4))
+    expected = {
+        "optim_wrapper.type": "mmengine.optim.AmpOptimWrapper",
+        "optim_wrapper.dtype": "bfloat16",
+        "optim_wrapper.optimizer.type": "torch.optim.AdamW",
+        "optim_wrapper.optimizer.lr": 1e-4,
+        "optim_wrapper.optimizer.betas[0]": 0.9,
+        "optim_wrapper.optimizer.betas[1]": 0.999,
+        "optim_wrapper.optimizer.weight_decay": 0.01,
+        "optim_wrapper.clip_grad.max_norm": 1.0,
+        "param_scheduler[0].type": "mmengine.optim.LinearLR",
+        "param_scheduler[0].start_factor": 1e-5,
+        "param_scheduler[0].begin": 0,
+        "param_scheduler[0].end": 0.24,
+        "param_scheduler[0].convert_to_iter_based": True,
+        "param_scheduler[1].type": "mmengine.optim.CosineAnnealingLR",
+        "param_scheduler[1].eta_min": 0.0,
+        "param_scheduler[1].begin": 0.24,
+        "param_scheduler[1].end": 8,
+        "train_cfg.max_epochs": 8,
+        "train_dataloader.batch_size": 1,
+        "train_dataloader.sampler.shuffle": True,
+        "default_hooks.checkpoint.interval": 500,
+        "default_hooks.checkpoint.by_epoch": False,
+        "runner_type": "flmm.runner.CustomRunner",
+        "model.type": "flmm.models.frozen_llava.FrozenLlavaSAM",
+        "model.model.pretrained_model_name_or_path": "llava-hf/llava-1.5-7b-hf",
+        "model.model.torch_dtype": "torch.bfloat16",
+        "model.mask_head.in_channels": 1024,
+        "model.mask_head.base_channels": 64,
+        "model.mask_head.num_stages": 4,
+        "model.mask_head.upsample_input": 64,
+        "model.mask_head.normalize_input": True,
+        "model.mask_head.norm_cfg.type": "torch.nn.GroupNorm",
+        "model.mask_head.norm_cfg.num_groups": 1,
+        "model.mask_head.upsample_cfg.type": "mmseg.models.backbones.unet.InterpConv",
+        **{f"model.mask_head.strides[{i}]": 1 for i in range(4)},
+        **{f"model.mask_head.enc_num_convs[{i}]": 2 for i in range(4)},
+        **{f"model.mask_head.dec_num_convs[{i}]": 2 for i in range(3)},
+        "model.sam.model_name": "vit_l",
+        "model.sam.checkpoint": "checkpoints/sam_vit_l_0b3195.pth",
+        "model.sam.multimask_output": False,
+        **{f"model.sam.use_{prompt}": True for prompt in ("text", "mask", "box")},
+        "model.loss_mask.type": "mmdet.models.CrossEntropyLoss",
+        "model.loss_mask.use_sigmoid": True,
+        "model.loss_dice.type": "mmdet.models.DiceLoss",
+        "model.loss_dice.naive_dice": True,
+        "model.loss_dice.eps": 1.0,
+        f"{png}.json_file": "data/coco/annotations/png_coco_train2017.json",
+        f"{png}.panoptic_png_path": "data/coco/annotations/panoptic_train2017",
+        f"{png}.local_path": "data/coco/train2017",
+        f"{png}.prompt": "<image>\nPlease give me a description of the image.",
+        f"{png}.prompt_template": "xtuner.utils.templates.PROMPT_TEMPLATE.vicuna",
+        f"{png}.tokenizer.pretrained_model_name_or_path": "llava-hf/llava-1.5-7b-hf",
+        f"{png}.image_processor.pretrained_model_name_or_path": "openai/clip-vit-large-patch14-336",
+        f"{refcoco}.split_file": "refcoco/refs(unc).p",
+        f"{refcoco_plus}.split_file": "refcoco+/refs(unc).p",
+        f"{refcocog}.split_file": "refcocog/refs(umd).p",
+        **{f"{refs}.data_root": "data/coco/" for refs in (refcoco, refcoco_plus, refcocog)},
+        **{f"{refs}.data_prefix.img_path": "train2014/" for refs in (refcoco, refcoco_plus, refcocog)},
+        **{
+            f"{refs}.pipeline[2].image_processor.type": (
+                "flmm.datasets.llava_processors.CustomLlavaImageProcessor.from_pretrained"
+            )
+            for refs in (refcoco, refcoco_plus, refcocog)
+        },
+    }
+    wrong = {key: (found.get(key), value) for key, value in expected.items() if found.get(key) != value}
+    assert not wrong
+
+
+def test_tiny_has_a_channel_per_layer_and_head():
+    lmm = json.loads((ROOT / "checkpoints/tiny_llava/config.json").read_text())["text_config"]
+    assert settings(TINY)["model.mask_head.in_channels"] == lmm["num_hidden_layers"] * lmm["num_attention_heads"]
+
+
+def test_tiny_differs_where_it_must():
+    """Weights and data, the sizes that follow from them, and the schedule of a short run on a CPU."""
+    llava, tiny = settings(LLAVA), settings(TINY)
+    used = ("model", "train_dataloader", "optim_wrapper", "param_scheduler", "train_cfg", "default_hooks", "env_cfg")
+    changed = {
+        key
+        for key in llava.keys() | tiny.keys()
+        if key.startswith((*used, "runner", "randomness", "visualizer")) and llava.get(key) != tiny.get(key)
+    }
+    paths = {key for key in changed if "coco" in str(llava.get(key)) or key.endswith("pretrained_model_name_or_path")}
+    assert changed - paths == {
+        "default_hooks.checkpoint.interval",
+        "model.mask_head.in_channels",
+        "model.mask_head.base_channels",
+        "model.model.low_cpu_mem_usage",
+        "model.model.torch_dtype",
+        "model.sam.checkpoint",
+        "model.sam.model_name",
+        "optim_wrapper.type",
+        "optim_wrapper.accumulative_counts",
+        "optim_wrapper.dtype",
+        "optim_wrapper.loss_scale",
+        "optim_wrapper.optimizer.lr",
+        *(f"param_scheduler[{i}].{key}" for i in (0, 1) for key in ("by_epoch", "convert_to_iter_based", "end")),
+        "param_scheduler[1].begin",
+        "train_cfg.max_epochs",
+        "train_cfg.max_iters",
+    }
+
+
+def test_a_flat_config_of_the_reference_trains(tmp_path, monkeypatch):
+    """Built as it is, over an LMM and data of a few kilobytes; only what depends on the LMM's size is changed."""
+    _lay_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    config = Config.fromfile(Path(__file__).with_name("flat_config.py"))
+    check_config(config)
+    config.model.mask_head.update(in_channels=12, base_channels=8)
+    config.model.model.update(torch_dtype="float32")
+    config.model.sam.update(model_name="vit_nano", checkpoint=None)
+    config.train_cfg.update(max_epochs=None, max_iters=1)
+    config.param_scheduler[0].end = config.param_scheduler[1].begin = 1  # 3 % of these few samples is none
+    config.work_dir = str(tmp_path / "work")
+    runner = Runner.from_cfg(config)
+    monkeypatch.setattr(
+        runner, "save_checkpoint", lambda *args, **kwargs: None
+    )  # MMEngine's own would save the LMM too
+    before = runner.model.text_proj.weight.clone()
+    runner.train()
+    assert all(map(len, runner.train_dataloader.dataset.datasets))
+    assert not torch.equal(before, runner.model.text_proj.weight)
+
+
+def _lay_out(root):
+    """The recorded data, and an LMM with their tokenizer, under the paths that flat_config.py names."""
+    data, coco = GOLDEN / "comp_datasets" / "data", root / "data" / "coco"
+    links = {
+        root / "data/png_coco_train2017.json": data / "png.json",
+        coco / "annotations/panoptic_train2017.json": data / "panoptic.json",
+        coco / "panoptic_train2017": data / "panoptic",
+        coco / "train2017": data / "images",
+        coco / "train2014": data / "images",
+        coco / "refcoco/instances.json": data / "refcoco/instances.json",
+        root / "openai/clip-vit-large-patch14-336": GOLDEN / "llava15_a/backbone",
+    }
+    for link, target in links.items():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    refs = json.loads((data / "refcoco/refs.json").read_text())
+    (coco / "refcoco/refs(unc).p").write_bytes(pickle.dumps(refs))
+    config = LlavaConfig.from_pretrained(GOLDEN / "llava15_a/backbone")
+    tokenizer = AutoTokenizer.from_pretrained(GOLDEN / "comp_datasets/tokenizer_with_image")
+    config.text_config.vocab_size = len(tokenizer)
+    config.image_token_index = tokenizer.convert_tokens_to_ids("<image>")
+    LlavaForConditionalGeneration(config).save_pretrained(root / "llava-hf/llava-1.5-7b-hf")
+    tokenizer.save_pretrained(root / "llava-hf/llava-1.5-7b-hf")

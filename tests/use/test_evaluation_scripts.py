@@ -1,0 +1,114 @@
+"""The evaluation commands, with a model that reads the answer off the sample."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from flmm.datasets.shapes import make_shapes
+from flmm.records import RecordStore, decode_mask, fingerprint
+
+ROOT = Path(__file__).parents[2]
+CONFIG = "tests/use/fake_config.py"
+VAL = 7
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", train=1, val=VAL, workers=1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("head") / "head.safetensors"
+    save_file({"mask_head.weight": torch.zeros(2, 2), "mask_head.bias": torch.zeros(2)}, path)
+    return path
+
+
+def launch(script, shapes, checkpoint, output, *arguments, processes=1):
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["--main_process_port", "0", f"scripts/{script}.py", CONFIG, "--checkpoint", str(checkpoint)]
+    command += ["--data-root", str(shapes), "--output", str(output), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests/use"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def records(folder):
+    return {file.name: json.loads(file.read_text()) for file in sorted((folder / "samples").iterdir())}
+
+
+@pytest.mark.slow
+def test_png_is_the_same_with_two_processes_and_after_an_interruption(shapes, checkpoint, tmp_path):
+    run = ("multiprocess_eval_png", shapes, checkpoint)
+    printed = launch(*run, tmp_path / "one")
+    launch(*run, tmp_path / "two", "--limit", 3, processes=2)
+    partial = records(tmp_path / "two/png_val.teacher_forced")
+    assert len(partial) == 3
+    first = tmp_path / "two/png_val.teacher_forced/samples/000000.json"
+    untouched = first.stat().st_mtime_ns
+    launch(*run, tmp_path / "two", processes=2)
+    assert first.stat().st_mtime_ns == untouched
+
+    one, two = (records(tmp_path / name / "png_val.teacher_forced") for name in ("one", "two"))
+    assert len(one) == VAL
+    assert one == two
+    metrics = [json.loads((tmp_path / name / "png.json").read_text())["splits"] for name in ("one", "two")]
+    assert metrics[0] == metrics[1]
+    phrases = [phrase for record in one.values() for phrase in record["phrases"]]
+    refined = metrics[0]["val"]["refined"]
+    assert refined["all"]["phrases"] == len(phrases)
+    mean = sum(phrase["refined"]["iou"] for phrase in phrases) / len(phrases)
+    assert refined["all"]["average_recall"] == pytest.approx(100 * mean)
+    assert 60 < refined["all"]["average_recall"] < 99
+    assert f"{refined['things']['average_recall']:.2f}" in printed
+    mask = decode_mask(phrases[0]["refined"]["mask"])
+    assert mask.shape == (one["000000.json"]["height"], one["000000.json"]["width"])
+
+
+@pytest.mark.slow
+def test_both_res_protocols(shapes, checkpoint, tmp_path):
+    run = ("multiprocess_eval_refcoco", shapes, checkpoint, tmp_path)
+    launch(*run, "--split", "refcoco_val", "refcocog_test", processes=2)
+    printed = launch(*run, "--split", "refcoco_val", "--concat")
+    assert "concat" in printed
+    refs = pickle.loads((shapes / "refcoco/refs(unc).p").read_bytes())
+    kept = [ref for ref in refs if ref["split"] == "val"]
+    per_sentence = json.loads((tmp_path / "res_per_sentence.json").read_text())
+    concat = json.loads((tmp_path / "res_concat.json").read_text())
+    assert (per_sentence["protocol"], concat["protocol"]) == ("per_sentence", "concat")
+    assert set(per_sentence["splits"]) == {"refcoco_val", "refcocog_test"}
+    counts = [result["splits"]["refcoco_val"]["refined"]["masks"] for result in (concat, per_sentence)]
+    assert counts == [len(kept), sum(len(ref["sentences"]) for ref in kept)]
+    assert {"cIoU", "mIoU", "box_mIoU", "box_acc50"} <= concat["splits"]["refcoco_val"]["coarse"].keys()
+
+
+def test_a_checkpoint_is_known_by_its_content(checkpoint, tmp_path):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(checkpoint.read_bytes())
+    assert fingerprint(copy) == fingerprint(checkpoint)
+    copy.write_bytes(checkpoint.read_bytes() + b" ")
+    assert fingerprint(copy) != fingerprint(checkpoint)
+    assert fingerprint(None) is None
+    assert fingerprint(tmp_path) != fingerprint(checkpoint.parent)
+
+
+def test_the_store_resumes_and_refuses_gaps(tmp_path):
+    store = RecordStore(tmp_path, {"checkpoint": "a"})
+    store.write(1, {"phrases": []})
+    (store.samples / ".000000.json.123.part").write_text('{"phra')
+    again = RecordStore(tmp_path, {"checkpoint": "a"})
+    assert again.missing(3) == [0, 2]
+    with pytest.raises(RuntimeError, match="2 of 3 samples"):
+        again.read(3)
+    with pytest.raises(ValueError, match="checkpoint: a there, b now"):
+        RecordStore(tmp_path, {"checkpoint": "b"})
+    assert RecordStore(tmp_path, {"checkpoint": "b"}, overwrite=True).missing(2) == [0, 1]
