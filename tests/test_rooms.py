@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,8 @@ def test_only_compat_patches():
         if path.name == "compat.py":
             continue
         tree = ast.parse(path.read_text())
-        modules = {a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        aliases = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+        modules = {a.asname or a.name for a in aliases if a.name.split(".")[0] not in sys.stdlib_module_names}
         assigned = {
             ast.unparse(target)
             for node in ast.walk(tree)

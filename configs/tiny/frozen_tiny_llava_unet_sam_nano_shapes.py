@@ -33,9 +33,9 @@ model.model = dict(llava, type=CustomLlavaForConditionalGeneration.from_pretrain
 model.mask_head.update(in_channels=4 * 8, base_channels=32)
 model.sam.update(model_name="vit_nano", checkpoint="checkpoints/sam_vit_nano.pth")
 
-train_cfg.update(max_epochs=None, max_iters=1500)
-param_scheduler[0].update(by_epoch=False, convert_to_iter_based=False, end=45)
-param_scheduler[1].update(by_epoch=False, convert_to_iter_based=False, begin=45, end=1500)
+train_cfg.update(max_epochs=None, max_iters=800)
+param_scheduler[0].update(by_epoch=False, convert_to_iter_based=False, end=24)
+param_scheduler[1].update(by_epoch=False, convert_to_iter_based=False, begin=24, end=800)
 optim_wrapper.optimizer.update(lr=1e-3)
 optim_wrapper = dict(type=OptimWrapper, optimizer=optim_wrapper.optimizer, clip_grad=optim_wrapper.clip_grad)
-default_hooks.checkpoint.update(interval=250)
+default_hooks.checkpoint.update(interval=200)
