@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from flmm.evaluation.boxes import masks_to_boxes
 from flmm.utils import compute_mask_IoU
 from segment_anything import sam_model_registry
 from segment_anything.utils.transforms import ResizeLongestSide
@@ -69,7 +70,7 @@ class SAMWrapper(nn.Module):
         features, input_size = self.encode_image(image)
         boxes, binary = coarse_boxes(pred_masks, original_size)
         prompts = self._mask_prompts(pred_masks, input_size) if self.use_mask else None
-        box_prompts = self.transform.apply_boxes_torch(boxes.float(), original_size) if self.use_box else None
+        box_prompts = self.transform.apply_boxes_torch(boxes, original_size) if self.use_box else None
         groups = group_by_length(text_embeds) if self.use_text else [list(range(len(pred_masks)))]
         decoded = [
             self._decode(
@@ -145,9 +146,6 @@ def coarse_boxes(pred_masks: Tensor, size: tuple[int, int]) -> tuple[Tensor, Ten
     """
     probabilities = F.interpolate(pred_masks.detach().float().sigmoid()[None], size=size, mode="bilinear")[0]
     binary = probabilities > 0.5
-    boxes = torch.tensor([0, 0, size[1], size[0]], device=pred_masks.device).repeat(len(pred_masks), 1)
-    for box, mask in zip(boxes, binary, strict=True):
-        if mask.any():
-            ys, xs = mask.any(1).nonzero(), mask.any(0).nonzero()
-            box[:] = torch.cat([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1])
+    boxes = masks_to_boxes(binary)
+    boxes[~binary.flatten(1).any(1)] = boxes.new_tensor([0, 0, size[1], size[0]])
     return boxes, binary
