@@ -17,6 +17,7 @@ from torch import Tensor
 from flmm.assembly import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
 from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder, load_image
 from flmm.evaluation import binary_masks, masks_to_boxes
+from flmm.inference.conversation import Reply, decode
 from flmm.models.frame import crop_to_picture
 
 # Logits are made at the size of the picture, for all phrases at once: a photo of 50 megapixels would take 200 MB
@@ -108,21 +109,31 @@ class GroundingModel:
         image: str | Path | Image.Image | np.ndarray,
         question: str | None = None,
         max_new_tokens: int = 200,
-    ) -> str:
+    ) -> Reply:
         """What the LMM says about a picture, by greedy decoding; the head plays no part in it.
 
         Args:
             image: As in `ground`.
             question: By default the prompt of the config.
             max_new_tokens: Longest answer.
+
+        Returns:
+            The answer; `str(reply)` is its text, `reply.ground(phrases)` finds its phrases in the picture, without
+            reading anything again.
         """
+        picture = as_picture(image)
         builder = self.builder if question is None else self._asking(question)
-        sample = builder.build(_bounded(as_picture(image)), [], [])
-        inputs = self.model.backbone.tokens(sample).inputs
-        model = self.model.backbone.model
-        with torch.no_grad():
-            ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-        return self.builder.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
+        sample = builder.build(_bounded(picture), [], [])
+        answer = self.model.read.generate(sample, max_new_tokens, do_sample=False)
+        text, spans = decode(self.builder.tokenizer, answer.token_ids)
+
+        def ground(phrases: list[str], mask_ids: Tensor) -> Grounding:
+            reading = answer.reading(mask_ids.to(answer.token_ids.device))
+            with torch.no_grad():
+                (output,) = self.model.ground_readings([reading], [sample])
+            return self._grounding(picture, text, phrases, output, sample["meta_data"])
+
+        return Reply(text, spans, ground)
 
     def _asking(self, question: str) -> SampleBuilder:
         """A builder that asks something else about the picture."""
@@ -141,19 +152,23 @@ class GroundingModel:
         return " ".join(piece.strip() for piece in pieces)
 
     def _ground(self, picture: Image.Image, text: str, sample: dict[str, Any]) -> Grounding:
-        with torch.no_grad():
-            output = self.model(sample, mode="tensor")
+        output = self.model(sample, mode="tensor")
+        return self._grounding(picture, text, list(sample["phrases"]), output, sample["meta_data"])
+
+    def _grounding(
+        self, picture: Image.Image, text: str, phrases: list[str], output: dict[str, Any], meta_data: dict[str, Any]
+    ) -> Grounding:
         size = (picture.height, picture.width)
         masks, scores = _masks_and_scores(output.get("sam_pred_masks", output["pred_masks"]), size)
         return Grounding(
             image=picture,
             text=text,
-            phrases=list(sample["phrases"]),
+            phrases=phrases,
             masks=masks.numpy(),
             coarse_masks=_masks_and_scores(output["pred_masks"], size)[0].numpy(),
             boxes=masks_to_boxes(masks).numpy(),
             scores=scores.numpy(),
-            attention=self._merged(output["mask_attentions"], sample["meta_data"]).numpy(),
+            attention=self._merged(output["mask_attentions"], meta_data).numpy(),
             attention_maps=output["mask_attentions"].float().cpu().numpy(),
         )
 

@@ -23,17 +23,19 @@ ENOUGH = 0.75  # right grids score above 0.85 with random weights, attention in 
 
 @dataclass(frozen=True)
 class Place:
-    """One square and what it lit up.
+    """One square and what it lit up in one view.
 
     Attributes:
         picture: The picture with the square.
         box: x0, y0, x1, y1 of the square, in pixels.
-        change: [h, w], how much the embedding of each image token changed, over the picture (padding cut off).
+        view: Index of the view; coarse views come before fine ones.
+        change: [h, w], how much the embedding of each token of the view changed, over the picture (padding cut off).
         score: How often a token inside the square changed more than one outside: 1 is perfect, 0.5 is chance.
     """
 
     picture: Image.Image
     box: tuple[int, int, int, int]
+    view: int
     change: Tensor
     score: float
 
@@ -62,7 +64,7 @@ class Place:
 
 
 def check_grid(backbone: Backbone, builder: SampleBuilder, size: tuple[int, int] = (640, 416)) -> Iterator[Place]:
-    """Tries five places of a bright square on a grey picture of `size` (width, height)."""
+    """Tries five places of a bright square on a grey picture of `size` (width, height), in every view."""
     plain = Image.new("RGB", size, (60, 60, 60))
     before = _embeddings(backbone, builder, plain)
     width, height = size[0] // FRACTION, size[1] // FRACTION
@@ -70,20 +72,20 @@ def check_grid(backbone: Backbone, builder: SampleBuilder, size: tuple[int, int]
         box = (x * width, y * height, (x + 1) * width, (y + 1) * height)
         picture = plain.copy()
         picture.paste((255, 255, 255), box)
-        change = _embeddings(backbone, builder, picture, like=before)
-        yield Place(picture, box, change, _score(change, box, size))
+        after = _embeddings(backbone, builder, picture)
+        for view, (bright, grey) in enumerate(zip(after, before, strict=True)):
+            change = (bright - grey).norm(dim=-1)
+            yield Place(picture, box, view, change, _score(change, box, size))
 
 
-def _embeddings(backbone: Backbone, builder: SampleBuilder, picture: Image.Image, like: Tensor | None = None) -> Tensor:
-    """Embeddings [h, w, D] of the finest view; with `like`, how far they are from those: [h, w] over the picture."""
+def _embeddings(backbone: Backbone, builder: SampleBuilder, picture: Image.Image) -> list[Tensor]:
+    """Embeddings [h, w, D] of every view, over the picture."""
     sample = builder.ground(picture, TEXT, [TEXT])
     tokens = backbone.tokens(sample)
-    view = max(tokens.views, key=Tensor.numel)
-    embeddings = tokens.inputs["inputs_embeds"][0, view].float()
-    if like is None:
-        return embeddings
-    change = (embeddings - like).norm(dim=-1)
-    return crop_to_picture(change[None], sample["meta_data"])[0] if backbone.views_include_padding else change
+    views = [tokens.inputs["inputs_embeds"][0, view].float() for view in tokens.views]
+    if not backbone.views_include_padding:
+        return views
+    return [crop_to_picture(view.permute(2, 0, 1), sample["meta_data"]).permute(1, 2, 0) for view in views]
 
 
 def _score(change: Tensor, box: tuple[int, int, int, int], size: tuple[int, int]) -> float:

@@ -29,7 +29,8 @@ def main() -> None:
         place.draw().save(out / f"{number}.png")
         verdict = "ok" if place.agrees else "WRONG"
         rows, columns = place.change.shape
-        print(f"{verdict:5} square {place.box}, tokens {rows} x {columns}, score {place.score:.2f}: {out}/{number}.png")
+        view = f"view {place.view + 1} of {rows} x {columns}"
+        print(f"{verdict:5} square {place.box}, {view}, score {place.score:.2f}: {out}/{number}.png")
     if not all(place.agrees for place in places):
         sys.exit("the square did not light up at its own place: the grid, the image tokens and the picture disagree")
 

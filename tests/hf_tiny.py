@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ import transformers as hf
 from golden_cases import GOLDEN
 from torch import nn
 
-from flmm.datasets.hf_processors import HFImageProcessor
-from flmm.models.grids import PatchGrid, SquareGrid
+from flmm.datasets.hf_processors import HFImageProcessor, anyres_layout, canvas_layout, split_layout
+from flmm.models.grids import AnyresGrid, PatchGrid, SquareGrid, TileGrid
 
 TEXT = {
     "hidden_size": 64,
@@ -25,7 +26,7 @@ TEXT = {
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SIZE_56 = {"height": 56, "width": 56}
 SIZE_64 = {"height": 64, "width": 64}
-PINPOINTS = [[56, 56], [56, 112], [112, 56], [112, 112]]
+PINPOINTS = [[56, 56], [56, 112], [112, 56], [112, 112], [224, 224]]
 
 
 @dataclass
@@ -39,10 +40,13 @@ class Tiny:
     grid: Any
     prompt: str = "{image}Describe."
     call: dict[str, Any] = field(default_factory=dict)
+    head: dict[str, Any] = field(default_factory=dict)  # other arguments of FrozenHF
+    views: int = 1
+    load_tokenizer: Callable[..., Any] = hf.AutoTokenizer.from_pretrained
 
     def tokenizer(self) -> Any:
         folder = GOLDEN / "qwen25vl_a" / "backbone"
-        return hf.AutoTokenizer.from_pretrained(folder, extra_special_tokens=self.tokens)
+        return self.load_tokenizer(folder, extra_special_tokens=self.tokens)
 
     def build(self) -> tuple[nn.Module, dict[str, Any]]:
         """The model, and the keywords of its SampleBuilder."""
@@ -138,8 +142,9 @@ FAMILIES = {
             image_seq_length=16,
         ),
         image_token="<IMG_CONTEXT>",
-        grid=SquareGrid(),
-        call={"crop_to_patches": False},
+        grid=TileGrid(side=4),
+        call={"layout": canvas_layout, "crop_to_patches": True, "min_patches": 2, "max_patches": 6},
+        views=2,
     ),
     "llava_onevision": Tiny(
         tokens={"image_token": "<image>", "video_token": "<video>"},
@@ -158,7 +163,9 @@ FAMILIES = {
             vision_feature_select_strategy="full",
         ),
         image_token="<image>",
-        grid=SquareGrid(side=4),
+        grid=AnyresGrid(side=4),
+        call={"layout": anyres_layout},
+        views=2,
     ),
     "smolvlm": Tiny(
         tokens={"image_token": "<image>", "fake_image_token": "<fake_token_around_image>", "global": "<global-img>"},
@@ -174,7 +181,9 @@ FAMILIES = {
             image_seq_len=16,
         ),
         image_token="<image>",
-        grid=SquareGrid(side=4, at="last"),
+        grid=TileGrid(side=4),
+        call={"layout": split_layout},
+        views=2,
     ),
     "gemma3": Tiny(
         tokens={"image_token": "<soft>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"},
@@ -196,5 +205,28 @@ FAMILIES = {
         ),
         image_token="<start_of_image>",
         grid=SquareGrid(),
+    ),
+    "paligemma": Tiny(
+        tokens={"image_token": "<image>"},
+        load_tokenizer=partial(hf.GemmaTokenizerFast.from_pretrained, bos_token="<|endoftext|>", add_bos_token=False),
+        model=lambda ids: hf.PaliGemmaConfig(
+            vision_config={
+                **TOWER,
+                "model_type": "siglip_vision_model",
+                "image_size": 64,
+                "patch_size": 16,
+                "projection_dim": 64,
+            },
+            text_config={**TEXT, "model_type": "gemma"},
+            image_token_index=ids["image_token"],
+            projection_dim=64,
+        ),
+        processor=lambda tokenizer: hf.PaliGemmaProcessor(
+            hf.SiglipImageProcessor(size=SIZE_64, image_seq_length=16), tokenizer
+        ),
+        image_token="<image>",
+        grid=SquareGrid(),
+        call={"trim": 1},
+        head={"prefix_lm": True},
     ),
 }

@@ -1,15 +1,19 @@
 """Any processor of transformers' image-text models as an image processor of our data sets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import isqrt
 from typing import Any
 
 from transformers import AutoProcessor
+from transformers.image_processing_utils import select_best_resolution
 from transformers.image_transforms import convert_to_rgb
 from transformers.image_utils import make_flat_list_of_images
+from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
-from flmm.datasets.padding import meta_data
+from flmm.datasets.padding import Size, meta_data
 
 _TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+Layout = Callable[[Any, Size, Mapping[str, Any]], Size]
 
 
 class HFImageProcessor:
@@ -18,28 +22,42 @@ class HFImageProcessor:
     Args:
         processor: A processor of transformers, for pictures and text.
         image_token: What stands for a picture in a prompt; the prompt of the data set holds it once.
+        layout: Says how the fine view of a picture is laid out, where the model has one (`split_layout`,
+            `canvas_layout`, `anyres_layout`): called with the processor, (height, width) and `kwargs`.
+        trim: How many ids at the end of what the image token becomes belong to the prompt, not to the picture.
         **kwargs: Passed to the processor with every picture, e.g. `do_image_splitting=False`.
     """
 
-    def __init__(self, processor: Any, image_token: str, **kwargs: Any) -> None:
+    def __init__(
+        self, processor: Any, image_token: str, layout: Layout | None = None, trim: int = 0, **kwargs: Any
+    ) -> None:
         self.processor = processor
         self.image_token = image_token
+        self.layout = layout
+        self.trim = trim
         self.kwargs = kwargs
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str, image_token: str, call: Mapping[str, Any] | None = None, **kwargs: Any
+        cls,
+        pretrained_model_name_or_path: str,
+        image_token: str,
+        layout: Layout | None = None,
+        trim: int = 0,
+        call: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> "HFImageProcessor":
         """The processor of a folder or hub repository; `call` is passed with every picture, `kwargs` when loading."""
         processor = AutoProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        return cls(processor, image_token, **(call or {}))
+        return cls(processor, image_token, layout, trim, **(call or {}))
 
     def preprocess(self, images: Any) -> dict[str, list[Any]]:
         """One image or a list of them.
 
         Returns:
             Lists with one entry per image: `pixel_values`, `image_token_ids` (what the image token becomes),
-            `lmm_inputs` (what else the processor gives), `image_sizes`, `meta_datas` (the picture fills its frame).
+            `lmm_inputs` (what else the processor gives, and `layout`), `image_sizes`, `meta_datas` (the picture
+            fills its frame).
         """
         flat: list[Any] = make_flat_list_of_images(images)  # type: ignore[assignment]
         pictures: list[Any] = [convert_to_rgb(image) for image in flat]
@@ -47,7 +65,7 @@ class HFImageProcessor:
         sizes = [(picture.height, picture.width) for picture in pictures]
         return {
             "pixel_values": [output.pop("pixel_values") for output in outputs],
-            "image_token_ids": [output["input_ids"][0] for output in outputs],
+            "image_token_ids": [output["input_ids"][0, : -self.trim or None] for output in outputs],
             "lmm_inputs": [{key: output[key] for key in output if key not in _TEXT} for output in outputs],
             "image_sizes": sizes,
             "meta_datas": [meta_data(size, size, (0, 0)) for size in sizes],
@@ -59,4 +77,32 @@ class HFImageProcessor:
 
     def _process(self, picture: Any) -> dict[str, Any]:
         text = {"text": [self.image_token], "add_special_tokens": False}
-        return dict(self.processor(images=[picture], **text, return_tensors="pt", **self.kwargs))
+        output = dict(self.processor(images=[picture], **text, return_tensors="pt", **self.kwargs))
+        if self.layout is not None:
+            output["layout"] = self.layout(self.processor, (picture.height, picture.width), self.kwargs)
+        return output
+
+
+def split_layout(processor: Any, size: Size, call: Mapping[str, Any]) -> Size:
+    """Rows and columns of tiles in Idefics3 and SmolVLM."""
+    _, rows, columns = processor.image_processor.get_number_of_image_patches(*size, call)
+    return rows, columns
+
+
+def canvas_layout(processor: Any, size: Size, call: Mapping[str, Any]) -> Size:
+    """Rows and columns of tiles in InternVL."""
+    images = processor.image_processor
+    tile = call.get("size", images.size)
+    fewest, most = (call.get(key, getattr(images, key)) for key in ("min_patches", "max_patches"))
+    columns, rows = get_optimal_tiled_canvas(size, (tile["height"], tile["width"]), fewest, most)
+    return rows, columns
+
+
+def anyres_layout(processor: Any, size: Size, _call: Mapping[str, Any]) -> Size:
+    """Rows and columns of tokens of LLaVA-OneVision's tiles, without padding and newlines."""
+    images, side = processor.image_processor, isqrt(processor.num_image_tokens)
+    resolution = select_best_resolution(size, images.image_grid_pinpoints)
+    tiles = (length // images.size[key] for length, key in zip(resolution, ("height", "width"), strict=True))
+    # Private, but it is what the processor itself counts with: the two cannot disagree.
+    tokens, rows = processor._get_unpadded_features(*size, side, side, *tiles)
+    return rows, tokens // max(rows, 1)

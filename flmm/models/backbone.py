@@ -35,12 +35,22 @@ class Reading:
     Attributes:
         attention: V tensors [L, A, M, h, w], softmaxed over all keys, rows merged by phrase.
         hidden: [L, T_total, D], outputs of the layers at the phrase tokens (the last one after the final norm).
-        phrase_ids: [T_total], the phrase of each row of `hidden`.
+        mask_ids: [S], the phrase of each token, -1 for none.
     """
 
     attention: list[Tensor]
     hidden: Tensor
-    phrase_ids: Tensor
+    mask_ids: Tensor
+
+    @property
+    def phrase_ids(self) -> Tensor:
+        """[T_total], the phrase of each row of `hidden`."""
+        return self.mask_ids[self.mask_ids >= 0]
+
+    @property
+    def num_phrases(self) -> int:
+        """M."""
+        return self.attention[0].shape[2]
 
 
 class Backbone(nn.Module, ABC):
@@ -91,6 +101,19 @@ class Backbone(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the inputs of the LMM have to be."""
         return next(self.model.parameters()).device
+
+    def generate(self, sample: dict[str, Any], tokens: Tokens, **kwargs: Any) -> Tensor:
+        """Lets the LMM go on from a sample without a caption.
+
+        Args:
+            sample: The sample.
+            tokens: What `tokens` made of it.
+            **kwargs: Of transformers' `generate`.
+
+        Returns:
+            [1, T] ids of what it says.
+        """
+        return self.model.generate(**tokens.inputs, **kwargs)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stays in eval mode whatever `mode` says: the LMM is frozen, dropout included."""

@@ -22,40 +22,52 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 NAME = "flmm_capture"
 
 
+Keep = Callable[[Tensor, int], Any]
+Rows = list[Tensor] | None
+
+
 @dataclass
 class Capture:
-    """What one forward pass leaves behind.
+    """What the passes of a decoder over B sequences leave behind.
 
     Attributes:
-        rows: [T] positions of the observed tokens.
-        keep: Maps the attention of one layer, [A, T, S], to whatever is worth keeping of it.
+        rows: B tensors [T] of positions: the observed tokens. None observes the newest token of each sequence, in every
+            pass over one token (generation with a cache).
+        keep: Maps the attention of one layer, [A, T, S], and the index of the sequence in the batch (or, while
+            generating, of the new token) to whatever is worth keeping.
         implementation: The attention implementation that does the decoder's own work.
-        attention: `keep(...)` of each layer, by layer index.
-        hidden: [T, D] of each layer, by layer index; the last one after the final norm.
+        attention: By layer index, what was kept of each sequence; while generating, of each new token.
+        hidden: By layer index, [T, D] of each sequence or new token; the last layer's after the final norm.
     """
 
-    rows: Tensor
-    keep: Callable[[Tensor], Any]
+    rows: Rows
+    keep: Keep
     implementation: str
-    attention: dict[int, Any] = field(default_factory=dict)
-    hidden: dict[int, Tensor] = field(default_factory=dict)
+    attention: dict[int, list[Any]] = field(default_factory=dict)
+    hidden: dict[int, list[Tensor]] = field(default_factory=dict)
+
+    def observed(self, num_queries: int, num_keys: int, device: torch.device) -> list[Tensor]:
+        """Positions to observe in a pass: rows of each sequence; none in the pass over a prompt."""
+        if self.rows is not None:
+            return [rows.to(device) for rows in self.rows]
+        return [torch.arange(num_keys - 1, num_keys, device=device)] if num_queries == 1 else []
 
 
 _active: ContextVar[Capture] = ContextVar(NAME)
 
 
 @contextmanager
-def capture(decoder: Any, rows: Tensor, keep: Callable[[Tensor], Any]) -> Iterator[Capture]:
-    """Observes one forward pass of `decoder` over a batch of one without a cache.
+def capture(decoder: Any, rows: Rows, keep: Keep) -> Iterator[Capture]:
+    """Observes `decoder`: one pass over a batch without a cache, or generation.
 
     Args:
         decoder: A transformers decoder with `.layers`, `.norm` and `.config`.
-        rows: [T] positions of the tokens to observe.
-        keep: Called with the attention of each layer, [A, T, S] in the decoder's dtype, softmaxed in float32
-            over all keys; its result is stored.
+        rows: B tensors [T] of positions of the tokens to observe; None while one sequence is generated.
+        keep: Called with the attention of each layer and sequence, [A, T, S] in the decoder's dtype, softmaxed
+            in float32 over all keys, and the index of the sequence or new token; its result is stored.
 
     Yields:
-        The `Capture` that the forward pass fills.
+        The `Capture` that the passes fill.
 
     Raises:
         ValueError: When a layer did not pass through the registered attention function, or nothing ran.
@@ -86,41 +98,52 @@ def capture(decoder: Any, rows: Tensor, keep: Callable[[Tensor], Any]) -> Iterat
 
 
 def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, rows: Tensor, scaling: float) -> Tensor:
-    """Softmax attention of some query rows to all keys.
+    """Softmax attention of some tokens of a sequence to all keys.
 
     Args:
-        query: [1, A, S, d].
-        key: [1, A_kv, S, d], A a multiple of A_kv.
-        mask: None (causal), or [1, 1, S, S] boolean (True = visible) or additive, or [1, S] boolean padding.
-        rows: [T] positions.
+        query: [A, Q, d], of the last Q tokens.
+        key: [A_kv, S, d], A a multiple of A_kv; S > Q with a cache.
+        mask: None (causal), or [Q, S] boolean (True = visible) or additive, or [S] boolean padding.
+        rows: [T] positions among the S.
         scaling: Factor on the logits.
 
     Returns:
         [A, T, S] in the dtype of `query`; the softmax is taken in float32.
     """
-    num_kv_heads, num_keys = key.shape[1], key.shape[2]
-    query = query[0, :, rows].unflatten(0, (num_kv_heads, -1))  # [A_kv, A / A_kv, T, d]
-    logits = (query @ key[0, :, None].transpose(-1, -2) * scaling).flatten(0, 1)  # [A, T, S]
-    if mask is not None and mask.ndim == 4:
-        mask = mask[0, 0, rows, :num_keys]
+    num_kv_heads, num_keys = key.shape[0], key.shape[1]
+    queries = rows - (num_keys - query.shape[1])
+    query = query[:, queries].unflatten(0, (num_kv_heads, -1))  # [A_kv, A / A_kv, T, d]
+    logits = (query @ key[:, None].transpose(-1, -2) * scaling).flatten(0, 1)  # [A, T, S]
+    if mask is not None and mask.ndim == 2:
+        mask = mask[queries, :num_keys]
     else:
         visible = torch.arange(num_keys, device=rows.device) <= rows[:, None]
-        mask = visible if mask is None else visible & mask[0, :num_keys].bool()
+        mask = visible if mask is None else visible & mask[:num_keys].bool()
     logits = logits.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else logits + mask
     return logits.softmax(-1, dtype=torch.float32).to(query.dtype)
 
 
 def _keep_hidden(captured: Capture, index: int, _module: nn.Module, _args: Any, output: Any) -> None:
     output = output[0] if isinstance(output, tuple) else output
-    captured.hidden[index] = output[0, captured.rows]
+    if captured.rows is not None:
+        rows = zip(output, captured.rows, strict=True)
+        captured.hidden[index] = [tokens[own.to(tokens.device)] for tokens, own in rows]
+    elif output.shape[1] == 1:
+        captured.hidden.setdefault(index, []).append(output[0])
 
 
 def _capturing_attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any):
     captured = _active.get()
     output = ALL_ATTENTION_FUNCTIONS[captured.implementation](module, query, key, value, mask, **kwargs)
     scaling = kwargs.get("scaling")
-    weights = attention_rows(query, key, mask, captured.rows, query.shape[-1] ** -0.5 if scaling is None else scaling)
-    captured.attention[module.layer_idx] = captured.keep(weights)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    kept = captured.attention.setdefault(module.layer_idx, [])
+    for index, rows in enumerate(captured.observed(query.shape[2], key.shape[2], key.device)):
+        own_mask = None if mask is None else mask[min(index, len(mask) - 1)]
+        if own_mask is not None and own_mask.ndim == 3:
+            own_mask = own_mask[0]  # the same for all heads
+        weights = attention_rows(query[index], key[index], own_mask, rows, scaling)
+        kept.append(captured.keep(weights, len(kept)))
     return output
 
 

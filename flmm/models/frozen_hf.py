@@ -18,6 +18,7 @@ from llava.loading import check_loading_info
 
 # Of what a model hands to its decoder: these say how to run, not what to read.
 _HOW = {"use_cache", "past_key_values", "cache_position", "return_dict", "output_attentions", "output_hidden_states"}
+UNLABELLED = -100
 
 
 def load_image_text_model(pretrained_model_name_or_path: str, **kwargs: Any) -> nn.Module:
@@ -33,14 +34,16 @@ class HFBackbone(Backbone):
 
     Args:
         model: The model; its config must name the image token.
-        grid: Where the image tokens lie: called with their positions [N] and the processor's inputs, gives [h, w].
+        grid: Where the image tokens lie: called with their positions [N] and the processor's inputs, gives the
+            views, V x [h, w] (`flmm.models.grids`).
+        prefix_lm: Whether picture and prompt see each other, and only the text after them is causal (PaliGemma).
     """
 
     views_include_padding = False
 
-    def __init__(self, model: nn.Module, grid: Any):
+    def __init__(self, model: nn.Module, grid: Any, prefix_lm: bool = False):
         super().__init__(model)
-        self.grid = grid
+        self.grid, self.prefix_lm = grid, prefix_lm
         check_model(model, self.decoder)
 
     @property
@@ -56,27 +59,40 @@ class HFBackbone(Backbone):
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
         """Runs the model up to its decoder."""
-        input_ids = sample["input_ids"].to(self.device)
-        is_image = input_ids == self.model.config.image_token_id
-        processed = {"pixel_values": sample["pixel_values"], **sample.get("lmm_inputs", {})}
-        view = self.grid(is_image.nonzero().flatten(), processed)
+        inputs = self._inputs(sample)
+        is_image = inputs["input_ids"][0] == self.model.config.image_token_id
+        views = self.grid(is_image.nonzero().flatten(), inputs)
         mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, -1)
-        return Tokens(self._decoder_inputs(input_ids, is_image, processed), mask_ids, [view])
+        decoder_inputs = self._decoder_inputs(inputs)
+        check_mask(decoder_inputs.get("attention_mask"), (mask_ids >= 0).nonzero().flatten(), self.prefix_lm)
+        return Tokens(decoder_inputs, mask_ids, views)
 
-    def _decoder_inputs(self, input_ids: Tensor, is_image: Tensor, processed: dict[str, Any]) -> dict[str, Any]:
-        everything = {
-            "input_ids": input_ids[None],
-            "attention_mask": torch.ones_like(input_ids)[None],
-            "token_type_ids": is_image.long()[None],
-            **{key: self._moved(value) for key, value in processed.items()},
-        }
-        known = inspect.signature(self.reader.forward).parameters
-        inputs = {key: value for key, value in everything.items() if key in known}
+    def generate(self, sample: dict[str, Any], tokens: Tokens, **kwargs: Any) -> Tensor:
+        """Starts from the picture: what else the model keeps for later tokens, it makes of the picture itself."""
+        inputs = {key: value for key, value in self._inputs(sample).items() if key != "labels"}
+        return self.model.generate(**known_to(self.model, inputs), **kwargs)[:, len(tokens.mask_ids) :]
+
+    def _inputs(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """All that a model may want to know of a sample."""
+        input_ids = sample["input_ids"]
+        is_image = input_ids == self.model.config.image_token_id
+        text = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "token_type_ids": is_image.long()}
+        if self.prefix_lm:  # without labels, transformers lets every token of the text see all others
+            text |= {"token_type_ids": (sample["labels"] != UNLABELLED).long(), "labels": sample["labels"]}
+        processed = {"pixel_values": sample["pixel_values"], **sample.get("lmm_inputs", {})}
+        everything = {key: value[None] for key, value in text.items()} | processed
+        return {key: self._moved(value) for key, value in everything.items()}
+
+    def _decoder_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         stop = self.decoder.register_forward_pre_hook(_stop, with_kwargs=True)
         try:
-            self.reader(**inputs, use_cache=False)
+            self.reader(**known_to(self.reader, inputs), use_cache=False)
         except _ReachedDecoderError as reached:
-            return {key: value for key, value in reached.inputs.items() if key not in _HOW and value is not None}
+            given = {key: value for key, value in reached.inputs.items() if key not in _HOW and value is not None}
+            mask = given.get("attention_mask")
+            if len(given) == 2 and isinstance(mask, Tensor) and mask.ndim == 2:
+                del given["attention_mask"]  # all ones; beside positions it is kept, as it says: these are one sequence
+            return given
         finally:
             stop.remove()
         raise ValueError(f"{type(self.reader).__name__} never called its decoder: it needs an adapter of its own")
@@ -85,6 +101,11 @@ class HFBackbone(Backbone):
         if not isinstance(value, Tensor):
             return value
         return value.to(self.device, self.model.dtype if value.is_floating_point() else None)
+
+
+def known_to(module: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Those inputs that the module's forward takes."""
+    return {key: inputs[key] for key in inspect.signature(module.forward).parameters if key in inputs}
 
 
 class _ReachedDecoderError(Exception):
@@ -121,17 +142,42 @@ def check_model(model: Any, decoder: Any) -> None:
         raise ValueError(f"{name}: attention with attn_logit_softcapping is neither run by sdpa nor captured")
 
 
+def check_mask(masks: Any, rows: Tensor, prefix_lm: bool) -> None:
+    """Refuses a mask by which words of a phrase see what comes after them, or a prefix LM that made none.
+
+    Args:
+        masks: A mask or a dict of them: [1, 1, S, S] boolean (True = visible) or additive (0 = visible).
+        rows: [T] positions of the words.
+        prefix_lm: Whether picture and prompt see each other.
+    """
+    masks = list(masks.values()) if isinstance(masks, dict) else [masks]
+    masks = [mask for mask in masks if isinstance(mask, Tensor) and mask.ndim == 4]
+    if prefix_lm and not masks:
+        raise ValueError(
+            "prefix_lm=True, but the model made no mask by which picture and prompt see each other: load it with "
+            "attn_implementation='sdpa', or declare prefix_lm=False"
+        )
+    for mask in masks:
+        visible = mask[0, 0, rows] if mask.dtype == torch.bool else mask[0, 0, rows] == 0
+        if (visible & (torch.arange(visible.shape[1], device=rows.device) > rows[:, None])).any():
+            raise ValueError(
+                "words of a phrase would see the words after them: declare prefix_lm=True for a model whose picture "
+                "and prompt see each other (PaliGemma); any other needs an adapter of its own"
+            )
+
+
 class FrozenHF(FrozenLMM):
     """Coarse masks from a frozen image-text model of transformers.
 
     Args:
         model: The model or its config.
         grid: Grid rule or its config; by default all image tokens are one square.
+        prefix_lm: Whether picture and prompt see each other, and only the text after them is causal (PaliGemma).
         **head: Arguments of `FrozenLMM`: mask_head, merge, loss_mask, loss_dice, sam, pretrained.
     """
 
-    def __init__(self, model: Any, grid: Any = None, **head: Any):
-        super().__init__(backbone=HFBackbone(build(model), build(grid) or SquareGrid()), **head)
+    def __init__(self, model: Any, grid: Any = None, prefix_lm: bool = False, **head: Any):
+        super().__init__(backbone=HFBackbone(build(model), build(grid) or SquareGrid(), prefix_lm), **head)
 
 
 class FrozenHFSAM(FrozenHF):

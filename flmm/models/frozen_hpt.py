@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flmm.models.backbone import Backbone, Tokens, expand_image_token
 from flmm.models.frozen_lmm import FrozenLMM, build
@@ -32,6 +32,10 @@ class HPTBackbone(Backbone):
         embeds[image] = features.to(embeds.dtype)
         side = self.model.grid_size
         return Tokens({"inputs_embeds": embeds[None]}, mask_ids, [image.view(side, side)])
+
+    def generate(self, sample: dict[str, Any], tokens: Tokens, **kwargs: Any) -> Tensor:
+        """Lets the language model go on."""
+        return self.model.llm.generate(**tokens.inputs, **kwargs)
 
 
 class FrozenHPT(FrozenLMM):

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers import GenerationMixin
 
 from flmm.models.backbone import Backbone, Tokens, expand_image_token
 from flmm.models.frozen_lmm import FrozenLMM, build
@@ -35,6 +36,11 @@ class MGMBackbone(Backbone):
         embeds = self.model.embed(input_ids[None], features)
         config = self.model.config
         return Tokens({"inputs_embeds": embeds}, mask_ids, views_of(image, config.image_grid, config.image_global))
+
+    def generate(self, sample: dict[str, Any], tokens: Tokens, **kwargs: Any) -> Tensor:
+        """Skips MGM's own `generate`, which expects pictures: they are in the embeddings already."""
+        generate: Any = GenerationMixin.generate
+        return generate(self.model, **tokens.inputs, **kwargs)
 
 
 def square(picture: Any) -> Image.Image:

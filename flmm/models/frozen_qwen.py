@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from flmm.models.backbone import Backbone, Tokens, image_view
@@ -40,6 +40,13 @@ class QwenBackbone(Backbone):
         position_ids, _ = lmm.get_rope_index(input_ids[None], image_grid_thw=grid)
         mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, -1)
         return Tokens({"inputs_embeds": embeds[None], "position_ids": position_ids}, mask_ids, [view])
+
+    def generate(self, sample: dict[str, Any], tokens: Tokens, **kwargs: Any) -> Tensor:
+        """Starts from the picture: where positions go on is counted from its grid."""
+        input_ids = sample["input_ids"][None].to(self.device)
+        picture = {key: sample[key].to(self.device) for key in ("pixel_values", "image_grid_thw")}
+        picture["image_grid_thw"] = picture["image_grid_thw"].view(-1, 3)
+        return self.model.generate(input_ids=input_ids, **picture, **kwargs)[:, input_ids.shape[1] :]
 
 
 def check_image_token(model: Any, tokenizer: Any) -> None:

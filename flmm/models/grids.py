@@ -1,4 +1,8 @@
-"""Where the tokens of a picture lie in it, for models whose processor lays them out itself."""
+"""Where the tokens of a picture lie in it, for models whose processor lays them out itself.
+
+A grid rule is called with the positions [N] of all image tokens and what the processor gave beside them. It returns the
+views, each [h, w], coarse before fine; tokens that show no part of the picture (newlines) are in none of them.
+"""
 
 from math import isqrt
 from typing import Any, Literal
@@ -17,7 +21,7 @@ class SquareGrid:
     def __init__(self, side: int | None = None, at: Literal["first", "last"] = "first"):
         self.side, self.at = side, at
 
-    def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> Tensor:
+    def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
         """Positions [N] of the image tokens -> [side, side]; ValueError when there are not as many as that."""
         side = self.side or isqrt(len(positions))
         if len(positions) < side**2 or side == 0 or (self.side is None and side**2 != len(positions)):
@@ -27,7 +31,7 @@ class SquareGrid:
                 "check that processor and model belong together"
             )
         chosen = positions[: side**2] if self.at == "first" else positions[-(side**2) :]
-        return chosen.view(side, side)
+        return [chosen.view(side, side)]
 
 
 class PatchGrid:
@@ -41,16 +45,74 @@ class PatchGrid:
     def __init__(self, merge: int = 2, key: str = "image_grid_thw"):
         self.merge, self.key = merge, key
 
-    def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> Tensor:
+    def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
         """Positions [N] of the image tokens -> [rows, columns]; ValueError when their number is another."""
-        if self.key not in inputs:
-            raise ValueError(
-                f"the processor gives {sorted(inputs)}, but no {self.key!r}: PatchGrid is not for this model"
-            )
-        rows, columns = (int(length) // self.merge for length in inputs[self.key].flatten()[-2:])
+        rows, columns = (int(length) // self.merge for length in _entry(inputs, self.key, self).flatten()[-2:])
         if len(positions) != rows * columns:
             raise ValueError(
                 f"{len(positions)} image tokens in the input, but the picture has {rows} x {columns}: check `merge`, "
                 "and that processor and model belong together"
             )
-        return positions.view(rows, columns)
+        return [positions.view(rows, columns)]
+
+
+class TileGrid:
+    """The whole picture, and its tiles put together; the tiles come first (SmolVLM, Idefics3, InternVL).
+
+    Args:
+        side: Rows and columns of tokens of a tile, and of the whole picture.
+    """
+
+    def __init__(self, side: int):
+        self.side = side
+
+    def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
+        """Positions [N] -> [side, side] and [rows · side, columns · side], rows x columns being the `layout` of tiles.
+
+        Raises:
+            ValueError: When the processor did not cut the picture, or gave another number of tokens.
+        """
+        (rows, columns), side = _entry(inputs, "layout", self), self.side
+        if rows * columns < 2 or len(positions) != (rows * columns + 1) * side**2:
+            raise ValueError(
+                f"{len(positions)} image tokens in the input, needed {side} x {side} for each of {rows} x {columns} "
+                "tiles and as many for the whole picture, and at least two tiles: check `side`, and let the processor "
+                "cut every picture (do_image_splitting=True; crop_to_patches=True with min_patches=2)"
+            )
+        parts = positions.view(-1, side, side)
+        tiles = parts[:-1].unflatten(0, (rows, columns))  # [rows, columns, side, side]
+        return [parts[-1], tiles.transpose(1, 2).reshape(rows * side, columns * side)]
+
+
+class AnyresGrid:
+    """The whole picture, then its tiles without their padding, a newline after each row (LLaVA-OneVision).
+
+    Args:
+        side: Rows and columns of tokens of the whole picture.
+    """
+
+    def __init__(self, side: int):
+        self.side = side
+
+    def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
+        """Positions [N] -> [side, side] and [rows, columns], the `layout` of the tokens without their newlines.
+
+        Raises:
+            ValueError: When the number of tokens is another, or none is left without the padding.
+        """
+        (rows, columns), side = _entry(inputs, "layout", self), self.side
+        if rows * columns == 0 or len(positions) != side**2 + rows * (columns + 1):
+            raise ValueError(
+                f"{len(positions)} image tokens in the input, needed {side} x {side} and {rows} rows of {columns} with "
+                "a newline: check `side`, and that processor and model belong together; too narrow pictures have none"
+            )
+        return [positions[: side**2].view(side, side), positions[side**2 :].view(rows, columns + 1)[:, :-1]]
+
+
+def _entry(inputs: dict[str, Any], key: str, rule: Any) -> Any:
+    if key not in inputs:
+        raise ValueError(
+            f"the processor gives {sorted(inputs)}, but no {key!r}: {type(rule).__name__} is not for this model, or "
+            "its image processor was declared without `layout`"
+        )
+    return inputs[key]

@@ -110,10 +110,10 @@ def ways(decoder: LlamaModel, embeds: Tensor, args: argparse.Namespace) -> dict[
     def captured() -> object:
         decoder.config._attn_implementation = "sdpa"
 
-        def keep(weights: Tensor) -> Tensor:
+        def keep(weights: Tensor, _: int) -> Tensor:
             return merge_rows(fold_rows(weights, [view])[0], phrase_ids, args.phrases, "mean")
 
-        with capture(decoder, rows, keep) as result:
+        with capture(decoder, [rows], keep) as result:
             decoder(inputs_embeds=embeds, use_cache=False)
         return result
 

@@ -5,7 +5,6 @@ import argparse
 import flmm
 from flmm.assembly import TINY_CONFIG
 from flmm.ground import rows, writable
-from flmm.inference.phrases import noun_phrases
 from flmm.tables import print_table
 
 
@@ -20,10 +19,9 @@ def main() -> None:
     args = parser.parse_args()
 
     model = flmm.load(args.config, args.checkpoint)
-    answer = model.answer(args.image, args.question)
-    print(f"> {answer}")
-    phrases = args.phrase or noun_phrases(answer)
-    grounding = model.ground(args.image, answer, phrases)
+    reply = model.answer(args.image, args.question)
+    print(f"> {reply}")
+    grounding = reply.ground(args.phrase)
     grounding.draw().save(writable(args.out))
     print_table(f"phrases drawn in {args.out}", ("phrase", "score", "pixels", "box x0 y0 x1 y1"), rows(grounding))
 

@@ -33,7 +33,7 @@ def eager_oracle(decoder, **inputs):
 
 @torch.no_grad()
 def observe(decoder, keep=lambda weights: weights, **inputs):
-    with capture(decoder, ROWS, keep) as captured:
+    with capture(decoder, [ROWS], lambda weights, _: keep(weights)) as captured:
         output = decoder(**inputs, use_cache=False)
     return captured, output
 
@@ -47,10 +47,10 @@ def test_equals_eager_attention(kv_heads, sliding_window):
     captured, output = observe(decoder, inputs_embeds=embeds)
     for layer in range(3):
         torch.testing.assert_close(
-            captured.attention[layer], expected.attentions[layer][0][:, ROWS], atol=1e-6, rtol=1e-5
+            captured.attention[layer][0], expected.attentions[layer][0][:, ROWS], atol=1e-6, rtol=1e-5
         )
         torch.testing.assert_close(
-            captured.hidden[layer], expected.hidden_states[layer + 1][0, ROWS], atol=1e-5, rtol=1e-4
+            captured.hidden[layer][0], expected.hidden_states[layer + 1][0, ROWS], atol=1e-5, rtol=1e-4
         )
     torch.testing.assert_close(output.last_hidden_state, expected.last_hidden_state, atol=1e-5, rtol=1e-4)
 
@@ -63,15 +63,15 @@ def test_padding_is_not_seen():
     expected = eager_oracle(decoder, inputs_embeds=embeds, attention_mask=mask)
     captured, _ = observe(decoder, inputs_embeds=embeds, attention_mask=mask)
     for layer in range(3):
-        assert captured.attention[layer][..., :5].abs().max() == 0
+        assert captured.attention[layer][0][..., :5].abs().max() == 0
         torch.testing.assert_close(
-            captured.attention[layer], expected.attentions[layer][0][:, ROWS], atol=1e-6, rtol=1e-5
+            captured.attention[layer][0], expected.attentions[layer][0][:, ROWS], atol=1e-6, rtol=1e-5
         )
 
 
 def test_rows_sum_to_one_and_never_see_a_later_token():
     captured, _ = observe(make_decoder(), inputs_embeds=torch.randn(1, SEQUENCE, 32))
-    for weights in captured.attention.values():
+    for (weights,) in captured.attention.values():
         torch.testing.assert_close(weights.sum(-1), torch.ones(4, len(ROWS)))
         for row, position in enumerate(ROWS):
             assert not weights[:, row, position + 1 :].any()
@@ -83,15 +83,15 @@ def test_bfloat16_keeps_the_dtype_and_the_softmax_stays_float32():
     embeds = torch.randn(1, SEQUENCE, 32)
     exact, _ = observe(decoder, inputs_embeds=embeds)
     captured, _ = observe(decoder.bfloat16(), inputs_embeds=embeds.bfloat16())
-    assert captured.attention[0].dtype == torch.bfloat16
-    torch.testing.assert_close(captured.attention[0].float(), exact.attention[0], atol=5e-3, rtol=0.1)
+    assert captured.attention[0][0].dtype == torch.bfloat16
+    torch.testing.assert_close(captured.attention[0][0].float(), exact.attention[0][0], atol=5e-3, rtol=0.1)
 
 
 def test_the_decoder_is_left_as_it_was():
     decoder = make_decoder()
     before = decoder.config._attn_implementation
     observe(decoder, inputs_embeds=torch.randn(1, SEQUENCE, 32))
-    with pytest.raises(ZeroDivisionError), capture(decoder, ROWS, lambda w: w):
+    with pytest.raises(ZeroDivisionError), capture(decoder, [ROWS], lambda w, _: w):
         raise ZeroDivisionError
     assert decoder.config._attn_implementation == before
     assert not any(m._forward_hooks for m in decoder.modules())
@@ -99,8 +99,8 @@ def test_the_decoder_is_left_as_it_was():
 
 def test_only_what_is_kept_survives():
     captured, _ = observe(make_decoder(), keep=lambda w: w.mean(), inputs_embeds=torch.randn(1, SEQUENCE, 32))
-    assert all(value.ndim == 0 for value in captured.attention.values())
-    assert all(value.shape == (len(ROWS), 32) for value in captured.hidden.values())
+    assert all(value.ndim == 0 for (value,) in captured.attention.values())
+    assert all(value.shape == (len(ROWS), 32) for (value,) in captured.hidden.values())
 
 
 def test_a_decoder_that_bypasses_the_registry_is_refused():

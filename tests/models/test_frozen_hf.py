@@ -10,8 +10,16 @@ from torch import nn
 from flmm.api import GroundingModel
 from flmm.datasets.sample import SampleBuilder
 from flmm.grid_check import check_grid
-from flmm.models.frozen_hf import FrozenHF, FrozenHFSAM, check_model, find_decoder, load_image_text_model
-from flmm.models.grids import PatchGrid, SquareGrid
+from flmm.models.frozen_hf import (
+    FrozenHF,
+    FrozenHFSAM,
+    HFBackbone,
+    check_mask,
+    check_model,
+    find_decoder,
+    load_image_text_model,
+)
+from flmm.models.grids import AnyresGrid, PatchGrid, SquareGrid, TileGrid
 
 WORDS, PHRASES = "a ball on the grass", ["a ball", "grass"]
 
@@ -21,11 +29,11 @@ def family(request):
     tiny = FAMILIES[request.param]
     lmm, settings = tiny.build()
     text = lmm.config.get_text_config()
-    channels = text.num_hidden_layers * text.num_attention_heads
+    channels = tiny.views * text.num_hidden_layers * text.num_attention_heads
     unet = {**GoldenCase("qwen25vl_a").case["unet"], "in_channels": channels}
-    model = FrozenHF(model=lmm, grid=tiny.grid, mask_head=unet_config(unet), **LOSSES)
+    model = FrozenHF(model=lmm, grid=tiny.grid, mask_head=unet_config(unet), **tiny.head, **LOSSES)
     return SimpleNamespace(
-        name=request.param, model=model, lmm=lmm, settings=settings, builder=SampleBuilder(**settings)
+        name=request.param, tiny=tiny, model=model, lmm=lmm, settings=settings, builder=SampleBuilder(**settings)
     )
 
 
@@ -35,28 +43,44 @@ def picture(size=(150, 110)):
     return image
 
 
-def test_the_view_lies_on_image_tokens(family):
-    sample = family.builder.ground(picture(), WORDS, PHRASES)
+SHAPES = {"wide": (640, 416), "tall": (300, 500), "square": (500, 500), "a panorama": (900, 180)}
+
+
+@pytest.mark.parametrize("size", SHAPES.values(), ids=SHAPES)
+def test_views_lie_on_image_tokens(family, size):
+    sample = family.builder.ground(picture(size), WORDS, PHRASES)
     tokens = family.model.backbone.tokens(sample)
-    (view,) = tokens.views
-    assert view.unique().numel() == view.numel()
-    assert (sample["input_ids"][view] == family.lmm.config.image_token_id).all()
+    positions = torch.cat([view.flatten() for view in tokens.views])
+    assert len(tokens.views) == family.tiny.views
+    assert positions.unique().numel() == positions.numel()
+    assert (sample["input_ids"][positions] == family.lmm.config.image_token_id).all()
     assert tokens.inputs["inputs_embeds"].shape == (1, len(sample["input_ids"]), 64)
 
 
-def test_a_bright_square_lights_up_at_its_own_place(family):
-    places = list(check_grid(family.model.backbone, family.builder))
-    assert [place.agrees for place in places] == [True] * 5, [place.score for place in places]
+@pytest.mark.parametrize("size", SHAPES.values(), ids=SHAPES)
+def test_a_bright_square_lights_up_at_its_own_place_in_every_view(family, size):
+    places = list(check_grid(family.model.backbone, family.builder, size))
+    assert [place.agrees for place in places] == [True] * 5 * family.tiny.views, [place.score for place in places]
+    fine = max((place.change for place in places), key=torch.Tensor.numel).shape
+    if len(fine) == 2 and fine[0] != fine[1]:
+        assert (fine[1] > fine[0]) == (size[0] > size[1])
+
+
+def without_layout(inputs):
+    return {key: value for key, value in inputs.items() if key != "layout"}
 
 
 def test_the_decoder_reads_what_the_whole_model_reads(family):
     sample = family.builder.ground(picture(), WORDS, PHRASES)
-    is_image = sample["input_ids"][None] == family.lmm.config.image_token_id
-    gemma = {"token_type_ids": is_image} if family.name == "gemma3" else {}
+    input_ids, labels = sample["input_ids"][None], sample["labels"][None]
+    types = {
+        "gemma3": {"token_type_ids": input_ids == family.lmm.config.image_token_id},
+        "paligemma": {"token_type_ids": (labels != -100).long(), "labels": labels},  # a training step's prefix mask
+    }
+    inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), **sample["lmm_inputs"]}
+    inputs |= types.get(family.name, {})
     with torch.no_grad():
-        whole = family.lmm(
-            input_ids=sample["input_ids"][None], pixel_values=sample["pixel_values"], **sample["lmm_inputs"], **gemma
-        )
+        whole = family.lmm(pixel_values=sample["pixel_values"], **without_layout(inputs))
         inputs = family.model.backbone.tokens(sample).inputs
         hidden = family.model.backbone.decoder(**inputs, use_cache=False).last_hidden_state
         torch.testing.assert_close(family.lmm.lm_head(hidden), whole.logits)
@@ -66,7 +90,7 @@ def test_capture_is_what_eager_attention_says(family):
     sample = family.builder.ground(picture(), WORDS, PHRASES)
     backbone = family.model.backbone
     tokens = backbone.tokens(sample)
-    reading = family.model.read(tokens)
+    (reading,) = family.model.read.read([tokens])
     lmm, decoder = family.lmm, backbone.decoder
     implementation = decoder.config._attn_implementation
     lmm.set_attn_implementation("eager")
@@ -76,10 +100,19 @@ def test_capture_is_what_eager_attention_says(family):
     lmm.set_attn_implementation(implementation)
     for phrase in range(2):
         rows = tokens.mask_ids == phrase
-        expected = torch.stack([layer[0, :, rows].mean(1)[:, tokens.views[0]] for layer in eager.attentions])
-        torch.testing.assert_close(reading.attention[0][:, :, phrase], expected, atol=1e-6, rtol=1e-4)
+        for view, attention in zip(tokens.views, reading.attention, strict=True):
+            expected = torch.stack([layer[0, :, rows].mean(1)[:, view] for layer in eager.attentions])
+            torch.testing.assert_close(attention[:, :, phrase], expected, atol=1e-6, rtol=1e-4)
         hidden = eager.last_hidden_state[0, rows]
         torch.testing.assert_close(reading.hidden[-1, reading.phrase_ids == phrase], hidden, atol=1e-4, rtol=1e-4)
+
+
+def test_two_pictures_are_read_as_each_alone(family):
+    samples = [family.builder.ground(picture(size), WORDS, PHRASES) for size in ((150, 110), (90, 200))]
+    for sample, together in zip(samples, family.model.read(samples), strict=True):
+        (alone,) = family.model.read([sample])
+        torch.testing.assert_close(together.attention, alone.attention, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(together.hidden, alone.hidden, atol=1e-5, rtol=1e-4)
 
 
 def test_two_training_steps_and_a_prediction(family):
@@ -104,7 +137,7 @@ def test_two_training_steps_and_a_prediction(family):
 def test_a_user_grounds_a_picture(family):
     result = GroundingModel(family.model.eval(), family.settings).ground(picture(), WORDS, PHRASES)
     assert result.masks.shape == (2, 110, 150)
-    assert result.attention_maps.shape[:2] == (2, 8)
+    assert result.attention_maps.shape[:2] == (2, 8 * family.tiny.views)
 
 
 @pytest.mark.parametrize("size", [(300, 20), (40, 41)])
@@ -115,7 +148,7 @@ def test_pictures_of_other_shapes(family, size):
 
 def test_with_sam():
     case = GoldenCase("qwen25vl_a")
-    lmm, settings = FAMILIES["internvl3"].build()
+    lmm, settings = FAMILIES["gemma3"].build()
     head = case.head_config()
     head["mask_head"]["in_channels"] = 8
     output = FrozenHFSAM(model=lmm, **head)(SampleBuilder(**settings).ground(picture(), WORDS, PHRASES), mode="tensor")
@@ -123,10 +156,27 @@ def test_with_sam():
     assert output["hidden_states"].shape[1] == 64
 
 
+def test_the_prefix_of_a_prefix_lm():
+    """Picture and prompt see each other; no word sees a later one, and none of the prompt sees the text."""
+    tiny = FAMILIES["paligemma"]
+    lmm, settings = tiny.build()
+    sample = SampleBuilder(**settings).ground(picture(), WORDS, PHRASES)
+    tokens = HFBackbone(lmm, tiny.grid, prefix_lm=True).tokens(sample)
+    visible, prefix = tokens.inputs["attention_mask"][0, 0] == 0, int((sample["labels"] == -100).sum())
+    assert 0 < prefix < len(visible)
+    assert visible[:, :prefix].all()
+    assert not visible[:, prefix:].triu(1 - prefix).any()
+    assert visible[prefix:, prefix:].tril().sum() == visible[prefix:, prefix:].sum() > 0
+    with pytest.raises(ValueError, match="would see the words after them: declare prefix_lm=True"):
+        HFBackbone(lmm, tiny.grid).tokens(sample)
+    with pytest.raises(ValueError, match="the model made no mask"):
+        check_mask(None, tokens.mask_ids, prefix_lm=True)
+
+
 def test_square_grids():
     positions = torch.arange(20)
-    assert SquareGrid(side=4)(positions, {})[0].tolist() == [0, 1, 2, 3]
-    assert SquareGrid(side=4, at="last")(positions, {})[0].tolist() == [4, 5, 6, 7]
+    assert SquareGrid(side=4)(positions, {})[0][0].tolist() == [0, 1, 2, 3]
+    assert SquareGrid(side=4, at="last")(positions, {})[0][0].tolist() == [4, 5, 6, 7]
     with pytest.raises(ValueError, match="20 image tokens in the input, needed a square number"):
         SquareGrid()(positions, {})
     with pytest.raises(ValueError, match="20 image tokens in the input, needed 5 x 5"):
@@ -137,18 +187,47 @@ def test_square_grids():
 
 def test_patch_grids():
     grid = {"image_grid_thw": torch.tensor([[1, 8, 10]])}
-    assert PatchGrid()(torch.arange(20), grid).shape == (4, 5)
+    (view,) = PatchGrid()(torch.arange(20), grid)
+    assert view.shape == (4, 5)
     with pytest.raises(ValueError, match="19 image tokens in the input, but the picture has 4 x 5"):
         PatchGrid()(torch.arange(19), grid)
     with pytest.raises(ValueError, match="no 'image_grid_thw'"):
         PatchGrid()(torch.arange(20), {"pixel_values": None})
 
 
+def test_tiles_are_put_together():
+    coarse, fine = TileGrid(side=2)(torch.arange(100, 112), {"layout": (1, 2)})
+    assert coarse.tolist() == [[108, 109], [110, 111]]
+    assert fine.tolist() == [[100, 101, 104, 105], [102, 103, 106, 107]]
+    for count, layout in ((12, (1, 3)), (8, (1, 1)), (4, (1, 1))):
+        with pytest.raises(ValueError, match=f"{count} image tokens in the input, needed 2 x 2 for each of 1 x"):
+            TileGrid(side=2)(torch.arange(count), {"layout": layout})
+    with pytest.raises(ValueError, match="no 'layout': TileGrid"):
+        TileGrid(side=2)(torch.arange(12), {})
+
+
+def test_newlines_are_left_out():
+    coarse, fine = AnyresGrid(side=2)(torch.arange(12), {"layout": (2, 3)})
+    assert coarse.tolist() == [[0, 1], [2, 3]]
+    assert fine.tolist() == [[4, 5, 6], [8, 9, 10]]
+    for layout in ((3, 2), (0, 0)):
+        with pytest.raises(ValueError, match="12 image tokens in the input, needed 2 x 2 and"):
+            AnyresGrid(side=2)(torch.arange(12), {"layout": layout})
+
+
 def test_a_wrong_grid_is_found_out():
+    """Also when only the fine view is wrong."""
     tiny = FAMILIES["internvl3"]
     lmm, settings = tiny.build()
-    model = FrozenHF(model=lmm, grid=lambda positions, inputs: positions.view(4, 4).T, mask_head=None)
-    assert not all(place.agrees for place in check_grid(model.backbone, SampleBuilder(**settings)))
+    builder = SampleBuilder(**settings)
+
+    def fine_transposed(positions, inputs):
+        coarse, fine = tiny.grid(positions, inputs)
+        return [coarse, fine.T]
+
+    places = list(check_grid(HFBackbone(lmm, fine_transposed), builder, (500, 500)))
+    assert all(place.agrees for place in places if place.view == 0)
+    assert not all(place.agrees for place in places if place.view == 1)
 
 
 def test_models_without_a_decoder_that_can_be_observed():

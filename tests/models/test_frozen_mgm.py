@@ -80,7 +80,7 @@ def test_frozen_and_in_eval_even_in_training(hd):
 def test_bfloat16_stays_near_float32(hd):
     model, sample = hd
     rounded = build(MGMCase("mgm_hd_a"), dtype=torch.bfloat16)
-    expected, found = (m.read(m.backbone.tokens(sample)).attention for m in (model, rounded))
+    expected, found = (m.read([sample])[0].attention for m in (model, rounded))
     for a, b in zip(found, expected, strict=True):
         assert relative_error(a.float(), b) < 0.05
 

@@ -92,7 +92,7 @@ def test_attention_is_what_eager_attention_says(case, model):
     sample = case.samples()[0]
     tokens = model.backbone.tokens(sample)
     decoder = model.backbone.decoder
-    reading = model.read(tokens)
+    (reading,) = model.read.read([tokens])
     decoder.config._attn_implementation = "eager"
     maps = decoder(**tokens.inputs, output_attentions=True, use_cache=False).attentions
     decoder.config._attn_implementation = "sdpa"
@@ -109,10 +109,10 @@ def test_a_bright_square_lights_up_at_its_own_place(model, builder):
 def test_bfloat16_stays_near_float32(case, model):
     sample = case.samples()[0]
     with torch.no_grad():
-        exact = model.read(model.backbone.tokens(sample))
+        exact = model.read([sample])[0]
         load = CustomQwenForConditionalGeneration.from_pretrained
         backbone = QwenBackbone(load(case.dir / "backbone", torch_dtype=torch.bfloat16))
-        rough = FrozenLMM(backbone, mask_head=None).read(backbone.tokens(sample))
+        rough = FrozenLMM(backbone, mask_head=None).read([sample])[0]
     assert relative_error(rough.attention[0].float(), exact.attention[0]) < 0.1
     assert relative_error(rough.hidden.float(), exact.hidden) < 0.1
 

@@ -1,5 +1,6 @@
 """SAMWrapper: SAM refines coarse masks, prompted with the mask, its box and the words of the phrase."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,8 @@ class SAMWrapper(nn.Module):
         encoder: Any = self.model.image_encoder
         self.image_size: int = encoder.img_size
         self.transform = ResizeLongestSide(self.image_size)
+        # what `refine` calls; a cache takes this place (flmm.cache)
+        self.encode: Callable[[list[Image.Image]], tuple[Tensor, list[tuple[int, int]]]] = self.encode_images
 
     @property
     def embed_dim(self) -> int:
@@ -66,45 +69,75 @@ class SAMWrapper(nn.Module):
         Returns:
             [M, H, W] logits at the size of the picture.
         """
-        original_size = (image.height, image.width)
-        features, input_size = self.encode_image(image)
-        boxes, binary = coarse_boxes(pred_masks, original_size)
-        prompts = self._mask_prompts(pred_masks, input_size) if self.use_mask else None
-        box_prompts = self.transform.apply_boxes_torch(boxes, original_size) if self.use_box else None
-        groups = group_by_length(text_embeds) if self.use_text else [list(range(len(pred_masks)))]
+        return self.refine([image], [pred_masks], [text_embeds])[0]
+
+    def refine(
+        self, images: list[Image.Image], pred_masks: list[Tensor], text_embeds: list[list[Tensor]]
+    ) -> list[Tensor]:
+        """`forward` of several images: one pass of the encoder, and one of the decoder per length of phrase."""
+        features, input_sizes = self.encode(images)
+        original_sizes = [(image.height, image.width) for image in images]
+        coarse = [coarse_boxes(masks, size) for masks, size in zip(pred_masks, original_sizes, strict=True)]
+        prompts: dict[str, list[Tensor]] = {}
+        if self.use_box:
+            apply = self.transform.apply_boxes_torch
+            prompts["boxes"] = [apply(boxes, size) for (boxes, _), size in zip(coarse, original_sizes, strict=True)]
+        if self.use_mask:
+            prompts["masks"] = [self._mask_prompts(*own) for own in zip(pred_masks, input_sizes, strict=True)]
+        counts = [len(masks) for masks in pred_masks]
+        embeds = [embed for own in text_embeds for embed in own]
+        decoded = self._decode(features, counts, {key: torch.cat(own) for key, own in prompts.items()}, embeds)
+        return [
+            self._closest(self.model.postprocess_masks(own, input_size, size), binary)
+            for own, input_size, size, (_, binary) in zip(
+                decoded.split(counts), input_sizes, original_sizes, coarse, strict=True
+            )
+        ]
+
+    def _decode(
+        self, features: Tensor, counts: list[int], prompts: dict[str, Tensor], text_embeds: list[Tensor]
+    ) -> Tensor:
+        """Low-resolution logits [P, K, h, w] of P phrases, `counts` of each image."""
+        owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        groups = group_by_length(text_embeds) if self.use_text else [list(range(len(owner)))]
         decoded = [
-            self._decode(
-                features,
+            self._decode_group(
+                features if len(features) == 1 else features[owner[phrases]],
                 len(phrases),
-                boxes=None if box_prompts is None else box_prompts[phrases],
-                masks=None if prompts is None else prompts[phrases],
-                text_embeds=torch.stack([text_embeds[m] for m in phrases]) if self.use_text else None,
+                **{key: prompt[phrases] for key, prompt in prompts.items()},
+                text_embeds=torch.stack([text_embeds[p] for p in phrases]) if self.use_text else None,
             )
             for phrases in groups
         ]
         order = torch.tensor(sum(groups, [])).argsort()
-        candidates = self.model.postprocess_masks(torch.cat(decoded)[order], input_size, original_size)
-        return self._closest(candidates, binary)
+        return torch.cat(decoded)[order]
 
-    def _decode(self, features: Tensor, num_phrases: int, **prompts: Tensor | None) -> Tensor:
+    def _decode_group(
+        self,
+        features: Tensor,
+        num_phrases: int,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+        text_embeds: Tensor | None = None,
+    ) -> Tensor:
         """Low-resolution logits [num_phrases, K, h, w] of phrases with equally many prompts."""
-        sparse, dense = self.model.prompt_encoder(points=None, **prompts)
-        masks, _ = self.model.mask_decoder(
+        sparse, dense = self.model.prompt_encoder(points=None, boxes=boxes, masks=masks, text_embeds=text_embeds)
+        logits, _ = self.model.mask_decoder(
             image_embeddings=features,
             image_pe=self.model.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
+            sparse_prompt_embeddings=sparse.expand(num_phrases, -1, -1),  # without any prompt there is just one
+            dense_prompt_embeddings=dense.expand(num_phrases, -1, -1, -1),
             multimask_output=self.multimask_output,
         )
-        return masks.expand(num_phrases, -1, -1, -1)  # without any prompt SAM decodes just one
+        return logits
 
     @torch.no_grad()
-    def encode_image(self, image: Image.Image) -> tuple[Tensor, tuple[int, int]]:
-        """Image embedding [1, embed_dim, h, w] and the (height, width) of the resized picture."""
-        resized = torch.tensor(self.transform.apply_image(np.array(image.convert("RGB"))))
-        resized = resized.permute(2, 0, 1).contiguous().to(self.model.device)
-        features = self.model.image_encoder(self.model.preprocess(resized[None]))
-        return features, (resized.shape[1], resized.shape[2])
+    def encode_images(self, images: list[Image.Image]) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Embeddings [N, embed_dim, h, w] of the images, and (height, width) to which each was resized."""
+        resized = [torch.tensor(self.transform.apply_image(np.array(image.convert("RGB")))) for image in images]
+        pixels = [self.model.preprocess(picture.permute(2, 0, 1).to(self.model.device)) for picture in resized]
+        sizes = [(picture.shape[0], picture.shape[1]) for picture in resized]
+        return self.model.image_encoder(torch.stack(pixels)), sizes
 
     def _mask_prompts(self, pred_masks: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Coarse logits in SAM's padded frame: [M, 1, *mask_input_size]."""

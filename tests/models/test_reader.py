@@ -1,0 +1,96 @@
+"""Reading in batches, and reading while the LMM answers, give what reading one text after the other gives."""
+
+import pytest
+import torch
+from families import FAMILIES
+from PIL import Image, ImageDraw
+
+from flmm.api import GroundingModel
+from flmm.assembly import build_model, read_config, sample_settings
+from flmm.models.backbone import Tokens
+from flmm.models.reader import padded, passes
+
+TEXTS = [
+    ("a ball on the grass", ["a ball", "grass"]),
+    ("a red ball beside a tree and a small dog", ["a red ball", "dog"]),
+]
+
+
+def picture(size=(150, 110)):
+    image = Image.new("RGB", size, (90, 120, 60))
+    ImageDraw.Draw(image).ellipse((10, 10, size[0] // 2, size[1] // 2), fill=(220, 40, 30))
+    return image
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def model(request, tmp_path_factory):
+    root = tmp_path_factory.mktemp(request.param)
+    path = FAMILIES[request.param].lay_out(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        config = read_config(path)
+        return GroundingModel(build_model(config, None, "cpu").float(), sample_settings(config))
+
+
+def close(found, expected, tolerance=1e-4):
+    scale = expected.abs().max()
+    assert float((found - expected).abs().max()) <= tolerance * float(scale)
+
+
+def test_a_batch_equals_one_by_one(model):
+    samples = [
+        model.builder.ground(picture(size), *text)
+        for size, text in zip([(150, 110), (80, 160), (150, 110)], [*TEXTS, TEXTS[0]], strict=True)
+    ]
+    together = model.model(samples, mode="tensor")
+    for sample, output in zip(samples, together, strict=True):
+        alone = model.model(sample, mode="tensor")
+        assert torch.equal(output["mask_ids"], alone["mask_ids"])
+        for key in ("mask_attentions", "hidden_states", "pred_masks", "sam_pred_masks"):
+            close(output[key], alone[key], 1e-3 if key.endswith("masks") else 1e-4)
+
+
+def test_an_answer_is_captured_while_it_is_given(model):
+    answer = model.model.read.generate(model.builder.build(picture(), [], []), max_new_tokens=6, do_sample=False)
+    assert 0 < len(answer.token_ids) <= 6
+    half = len(answer.token_ids) // 2
+    mask_ids = torch.tensor([0] * half + [1] * (len(answer.token_ids) - half))
+    mask_ids -= int(half == 0)
+    sample = model.builder.build(picture(), answer.token_ids.tolist(), mask_ids.tolist())
+    (expected,) = model.model.read([sample])
+    found = answer.reading(mask_ids)
+    for view, expected_view in zip(found.attention, expected.attention, strict=True):
+        close(view, expected_view)
+    close(found.hidden, expected.hidden)
+
+
+def test_the_phrases_of_an_answer_are_grounded(model):
+    reply = model.answer(picture(), max_new_tokens=12)
+    grounding = reply.ground([(0, len(reply.text))])
+    assert grounding.masks.shape == (1, 110, 150)
+    assert grounding.phrases == [reply.text]
+
+
+def tokens(length, **inputs):
+    return Tokens({"inputs_embeds": torch.randn(1, length, 4), **inputs}, torch.zeros(length), [])
+
+
+def test_samples_of_similar_length_share_a_pass():
+    batch = [tokens(n) for n in (10, 3, 9, 4)]
+    assert list(passes(batch, max_tokens=20)) == [[1, 3], [2, 0]]
+    assert list(passes(batch, max_tokens=1)) == [[1], [3], [2], [0]]
+    assert list(passes(batch, max_tokens=40)) == [[1, 3, 2, 0]]
+
+
+def test_inputs_that_cannot_be_padded_get_a_pass_of_their_own():
+    batch = [tokens(3), tokens(4, attention_mask=torch.ones(1, 1, 4, 4)), tokens(5)]
+    assert list(passes(batch, max_tokens=100)) == [[1], [0, 2]]
+
+
+def test_padding_counts_positions_on():
+    short, long = (tokens(n, position_ids=torch.arange(3 * n).view(3, 1, n)).inputs for n in (2, 4))
+    batch = padded([short, long])
+    assert batch["inputs_embeds"].shape == (2, 4, 4)
+    assert not batch["inputs_embeds"][0, 2:].any()
+    assert batch["position_ids"][:, 0].tolist() == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]
+    assert torch.equal(batch["position_ids"][:, 1:], long["position_ids"])
