@@ -1,8 +1,9 @@
-"""Time and memory of our SAM and of the package segment-anything 1.0, on the same random weights.
+"""Our SAM and the package segment-anything 1.0 on the same weights: time, memory, and what half precision changes.
 
-    python scripts/benchmark/sam.py [--model vit_b] [--device cuda] [--threads 2] [--json sam.json]
+    python scripts/benchmark/sam.py --model vit_l
 
-Each row runs in a fresh process, so that its peak memory is its own.
+Each row runs in a fresh process, so that its peak memory is its own. Masks of bfloat16 and float32 are compared on
+pictures of the shapes data with the embedded vit_nano, or with the weights that `--checkpoint` names.
 """
 
 from __future__ import annotations
@@ -20,62 +21,90 @@ from types import ModuleType
 
 import numpy as np
 import torch
+from measure import Ratio, Report, options
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("encode image", "one global attention", "decode 32 boxes", "automatic masks 8 x 8")
+BOUNDS = (1.0, 1.0, 1.0, 1.0)  # not slower than the package
 
 
 def main() -> None:
-    arguments = parse()
-    if arguments.one:
-        print(json.dumps(measure(arguments, *arguments.one)))
+    args = parse()
+    if args.one:
+        print(json.dumps(measure(args, *args.one)))
         return
-    rows = {task: {side: run(arguments, side, task) for side in ("official", "ours")} for task in TASKS}
-    clock = "seconds" if arguments.device.startswith("cuda") else "CPU seconds"
-    print(f"{arguments.model}, float32, {arguments.device}, {arguments.threads} threads; official, ours, ratio")
-    print(f"{'':24}{clock:>18}{'':8}{'extra MiB':>18}")
-    for task, sides in rows.items():
-        print(f"{task:24}" + compare(sides, "seconds", ".2f") + compare(sides, "mebibytes", ".0f"))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    report = Report(
+        f"SAM {args.model}, {args.dtype}, {args.device}: segment-anything 1.0 and ours",
+        ("", "1.0 s", "ours s", "ratio", "1.0 MB", "ours MB", "ratio"),
+    )
+    for task, bound in zip(TASKS, BOUNDS, strict=True):
+        official, ours = (run(args, side, task) for side in ("official", "ours"))
+        time_ratio, memory_ratio = (ours[unit] / official[unit] for unit in ("seconds", "mebibytes"))
+        memory = (official["mebibytes"], ours["mebibytes"], memory_ratio)
+        report.rows.append((task, official["seconds"], ours["seconds"], time_ratio, *memory))
+        report.ratios.append(Ratio(f"SAM {args.model}, {task}: ours / 1.0, time", time_ratio, bound))
+    report.ratios.append(Ratio("SAM, bfloat16 encoder: IoU with float32's masks", half_precision(args), 0.999, False))
+    report.show(args.json)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
+    parser.set_defaults(dtype="float32")
     parser.add_argument("--model", default="vit_b", choices=["vit_b", "vit_l", "vit_h"])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=2, help="runs of which the fastest counts")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--compile", action="store_true", help="compile our image encoder with torch.compile")
+    embedded = ("vit_nano", "checkpoints/sam_vit_nano.pth")
+    parser.add_argument("--checkpoint", nargs=2, default=embedded, metavar=("NAME", "FILE"))
     parser.add_argument("--one", nargs=2, metavar=("SIDE", "TASK"), help="measure one row in this process")
     return parser.parse_args()
 
 
-def run(arguments: argparse.Namespace, side: str, task: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--one", side, task]
-    for name in ("model", "device", "threads", "repeats"):
-        command += [f"--{name}", str(getattr(arguments, name))]
+def run(args: argparse.Namespace, side: str, task: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--one", side, task, *["--compile"] * args.compile]
+    for name in ("model", "device", "dtype", "threads", "repeats"):
+        command += [f"--{name}", str(getattr(args, name))]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise SystemExit(f"{task} ({side}) failed:\n{result.stderr}")
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def compare(sides: dict[str, dict[str, float]], unit: str, form: str) -> str:
-    official, ours = sides["official"][unit], sides["ours"][unit]
-    return f"{official:>9{form}}{ours:>9{form}}{ours / official:>8.2f}"
-
-
 @torch.inference_mode()
-def measure(arguments: argparse.Namespace, side: str, task: str) -> dict[str, float]:
-    torch.set_num_threads(arguments.threads)
+def measure(args: argparse.Namespace, side: str, task: str) -> dict[str, float]:
+    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     package = load_official() if side == "official" else load_ours()
-    sam = package.sam_model_registry[arguments.model]().to(arguments.device)
-    work = prepare(package, sam, task)
-    before = peak(arguments.device)
-    seconds = min(timed(work, arguments.device) for _ in range(arguments.repeats))
-    return {"seconds": seconds, "mebibytes": peak(arguments.device) - before}
+    sam = package.sam_model_registry[args.model]().to(args.device)
+    with torch.autocast(args.device.split(":")[0], torch.bfloat16, enabled=args.dtype == "bfloat16"):
+        if args.compile and side == "ours":
+            sam.image_encoder.compile()
+        work = prepare(package, sam, task)
+        if args.compile:
+            work()
+        before = peak(args.device)
+        seconds = min(timed(work, args.device) for _ in range(args.repeats))
+    return {"seconds": seconds, "mebibytes": max(peak(args.device) - before, 1)}
+
+
+@torch.no_grad()
+def half_precision(args: argparse.Namespace, pictures: int = 20) -> float:
+    """Mean IoU of the refined masks that a bfloat16 and a float32 image encoder lead to, from rough true masks."""
+    from flmm.datasets.shapes_scene import render, sample_scene
+    from flmm.models.mask_head.mask_refiner import SAMWrapper
+    from flmm.utils import compute_mask_IoU
+
+    exact, rough = (
+        SAMWrapper(*args.checkpoint, use_text=False, encoder_dtype=dtype).to(args.device)
+        for dtype in ("float32", "bfloat16")
+    )
+    ious = []
+    for seed in range(10_000_000, 10_000_000 + pictures):
+        picture, regions = render(sample_scene(seed))
+        masks = torch.stack([torch.from_numpy(regions == region).float() for region in np.unique(regions)])
+        coarse = 8 * torch.nn.functional.adaptive_avg_pool2d(masks, 48).to(args.device) - 4
+        found = [wrapper(Image.fromarray(picture), coarse, []) > 0 for wrapper in (exact, rough)]
+        ious.append(compute_mask_IoU(*(mask.flatten(1).float() for mask in found))[2])
+    return float(torch.cat(ious).mean())
 
 
 def load_ours() -> ModuleType:

@@ -25,6 +25,8 @@ class SAMWrapper(nn.Module):
         use_mask: Prompt with the coarse mask.
         use_box: Prompt with the box of the coarse mask.
         multimask_output: Decode three candidates and take the one closest to the coarse mask.
+        encoder_dtype: Precision of the frozen image encoder, e.g. 'bfloat16'; by default that of its weights.
+        compile_encoder: Compile the image encoder with torch.compile at its first use.
     """
 
     def __init__(
@@ -35,10 +37,16 @@ class SAMWrapper(nn.Module):
         use_mask: bool = True,
         use_box: bool = True,
         multimask_output: bool = False,
+        encoder_dtype: str | None = None,
+        compile_encoder: bool = False,
     ):
         super().__init__()
         self.model = sam_model_registry[model_name](checkpoint=checkpoint)
         self.model.image_encoder.requires_grad_(False)
+        if encoder_dtype is not None:
+            self.model.image_encoder.to(getattr(torch, encoder_dtype))
+        if compile_encoder:
+            self.model.image_encoder.compile()
         self.use_text, self.use_mask, self.use_box = use_text, use_mask, use_box
         self.multimask_output = multimask_output
         encoder: Any = self.model.image_encoder
@@ -137,7 +145,8 @@ class SAMWrapper(nn.Module):
         resized = [torch.tensor(self.transform.apply_image(np.array(image.convert("RGB")))) for image in images]
         pixels = [self.model.preprocess(picture.permute(2, 0, 1).to(self.model.device)) for picture in resized]
         sizes = [(picture.shape[0], picture.shape[1]) for picture in resized]
-        return self.model.image_encoder(torch.stack(pixels)), sizes
+        features = self.model.image_encoder(torch.stack(pixels))
+        return features.to(self.model.mask_decoder.iou_token.weight.dtype), sizes
 
     def _mask_prompts(self, pred_masks: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Coarse logits in SAM's padded frame: [M, 1, *mask_input_size]."""

@@ -1,0 +1,116 @@
+"""What a training step and a prediction cost beside the two frozen forward passes that they cannot do without.
+
+    python scripts/benchmark/step.py --length 2900
+    python scripts/benchmark/step.py --shape llava_next_7b --sam vit_l        # on a GPU
+
+The floor is a forward pass of the LMM under its fastest attention and of SAM's image encoder, without gradient and with
+nothing observed. The reference's way: eager attention, every map, hidden state and logit, segment-anything 1.0's
+image encoder, phrases decoded one after the other. Random weights; memory is the peak above the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import torch
+from measure import Ratio, Report, compare, options
+from sam import load_official
+from synthetic import add_options, make_model, make_sample
+from torch import Tensor
+
+from flmm.models.attention_maps import fold_rows, merge_rows
+from flmm.models.backbone import Reading
+from flmm.models.frozen_lmm import FrozenLMM, Sample
+from flmm.models.mask_head import mask_refiner
+
+FLOOR, STEP, PREDICTION, REFERENCE = "floor", "training step", "prediction", "reference's training step"
+
+
+def main() -> None:
+    parser = options(__doc__)
+    add_options(parser)
+    parser.add_argument("--no-reference", action="store_true", help="leave the reference's way out")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    model, sample = make_model(args), make_sample(args)
+    autocast = torch.autocast(args.device.split(":")[0], torch.bfloat16, enabled=args.dtype == "bfloat16")
+
+    def floor() -> object:
+        with torch.no_grad(), autocast:
+            read = model.backbone.decoder(inputs_embeds=sample["inputs_embeds"], use_cache=False)
+            return read, model.sam.encode_images([sample["image"]])
+
+    def step() -> None:
+        train(model, sample, autocast)
+
+    def prediction() -> Tensor:
+        with autocast:
+            return model(sample, mode="predict")
+
+    ways: dict[str, Callable[[], object]] = {FLOOR: floor, STEP: step, PREDICTION: prediction}
+    if not args.no_reference:
+        official = load_official().sam_model_registry[args.sam]().to(args.device).eval()
+        official.image_encoder.load_state_dict(model.sam.model.image_encoder.state_dict())
+
+        def reference() -> None:
+            with as_the_reference_does(model, official.image_encoder):
+                train(model, sample, autocast)
+
+        ways[REFERENCE] = reference
+    costs = compare(ways, args.device, args.repeats)
+    length = len(sample["mask_ids"])
+    report = Report(
+        f"{args.shape}, {model.backbone.num_layers} layers, S={length:,}, SAM {args.sam}, {args.dtype}, {args.device}",
+        ("way", "seconds", "x floor", "peak MB above the weights"),
+    )
+    for name, cost in costs.items():
+        report.rows.append((name, cost.seconds, cost.seconds / costs[FLOOR].seconds, cost.megabytes))
+    for name, limit in ((STEP, 1.10), (PREDICTION, 1.05)):
+        report.ratios.append(Ratio(f"{name} / floor, S={length:,}", costs[name].seconds / costs[FLOOR].seconds, limit))
+    if REFERENCE in costs:
+        slower, larger = (
+            getattr(costs[REFERENCE], unit) / getattr(costs[STEP], unit) for unit in ("seconds", "megabytes")
+        )
+        report.ratios.append(Ratio(f"reference's step / ours, time, S={length:,}", slower, 2, at_most=False))
+        report.ratios.append(Ratio(f"reference's step / ours, memory, S={length:,}", larger, 10, at_most=False))
+    report.show(args.json)
+
+
+def train(model: FrozenLMM, sample: Sample, autocast: torch.autocast) -> None:
+    """Forward and backward."""
+    with autocast:
+        terms = model([sample], mode="loss")
+        total = sum(value for name, value in terms.items() if "loss" in name)
+    total.backward()
+    model.zero_grad(set_to_none=True)
+
+
+def as_the_reference_does(model: FrozenLMM, image_encoder: torch.nn.Module) -> ExitStack:
+    """Reads, encodes and decodes in the reference's way until the stack is left."""
+    stack = ExitStack()
+    stack.enter_context(patch.object(model, "read", lambda samples: [read_eagerly(model, one) for one in samples]))
+    stack.enter_context(patch.object(model.sam.model, "image_encoder", image_encoder))
+    one_by_one = lambda embeds: [[phrase] for phrase in range(len(embeds))]  # noqa: E731
+    stack.enter_context(patch.object(mask_refiner, "group_by_length", one_by_one))
+    return stack
+
+
+@torch.no_grad()
+def read_eagerly(model: FrozenLMM, sample: Sample) -> Reading:
+    """Asks transformers for all maps, hidden states and logits, and takes what is needed."""
+    tokens, lmm = model.backbone.tokens(sample), model.backbone.model
+    lmm.set_attn_implementation("eager")
+    output = lmm(**tokens.inputs, use_cache=False, output_attentions=True, output_hidden_states=True)
+    lmm.set_attn_implementation("sdpa")
+    rows = (tokens.mask_ids >= 0).nonzero().flatten()
+    phrase_ids = tokens.mask_ids[rows]
+    folded = [fold_rows(layer[0, :, rows], tokens.views)[0] for layer in output.attentions]
+    maps = [merge_rows(view, phrase_ids, int(phrase_ids.max()) + 1, "mean") for view in folded]
+    hidden = torch.stack([layer[0, rows] for layer in output.hidden_states[1:]])
+    return Reading([torch.stack(maps)], hidden, tokens.mask_ids)
+
+
+if __name__ == "__main__":
+    main()
