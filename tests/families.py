@@ -171,6 +171,13 @@ def hugging_face(family: str, name: str) -> Callable[[Path], None]:
     return write
 
 
+def hf_family(key: str, config: str, name: str) -> Family:
+    """One of the tiny models of `hf_tiny`, under the name of its config and of its repository."""
+    tiny = HF_FAMILIES[key]
+    changes = f"model.grid.update(side={tiny.grid.side})" if hasattr(tiny.grid, "side") else ""
+    return Family(f"hf.{config}", tiny.views * 2 * 4, hugging_face(key, name), tiny.views, changes)
+
+
 HD = {"image_grid": 1, "image_global": False, "image_size_aux": 192}
 HPT = {"hpt_air": "HyperGAI/HPT", "hpt_air_1_5": "HyperGAI/HPT1_5-Air-Llama-3-8B-Instruct-multimodal"}
 FAMILIES = {
@@ -199,17 +206,15 @@ FAMILIES = {
     ),
 }
 HF_CONFIGS = {
-    "qwen2_vl": ("frozen_qwen2_vl_7b_instruct", "Qwen/Qwen2-VL-7B-Instruct", ""),
-    "qwen3_vl": ("frozen_qwen3_vl_4b_instruct", "Qwen/Qwen3-VL-4B-Instruct", ""),
-    "internvl3": ("frozen_internvl3_8b", "OpenGVLab/InternVL3-8B-hf", "side=4"),
-    "llava_onevision": ("frozen_llava_onevision_qwen2_7b", "llava-hf/llava-onevision-qwen2-7b-ov-hf", "side=4"),
-    "smolvlm": ("frozen_smolvlm_instruct", "HuggingFaceTB/SmolVLM-Instruct", "side=4"),
-    "gemma3": ("frozen_gemma3_4b_it", "google/gemma-3-4b-it", "side=4"),
+    "qwen2_vl": ("frozen_qwen2_vl_7b_instruct", "Qwen/Qwen2-VL-7B-Instruct"),
+    "qwen3_vl": ("frozen_qwen3_vl_4b_instruct", "Qwen/Qwen3-VL-4B-Instruct"),
+    "internvl3": ("frozen_internvl3_8b", "OpenGVLab/InternVL3-8B-hf"),
+    "llava_onevision": ("frozen_llava_onevision_qwen2_7b", "llava-hf/llava-onevision-qwen2-7b-ov-hf"),
+    "smolvlm": ("frozen_smolvlm_instruct", "HuggingFaceTB/SmolVLM-Instruct"),
+    "gemma3": ("frozen_gemma3_4b_it", "google/gemma-3-4b-it"),
+    "paligemma": ("frozen_paligemma_3b_mix_448", "google/paligemma-3b-mix-448"),
 }
-FAMILIES |= {
-    key: Family(f"hf.{config}", 2 * 4, hugging_face(key, name), changes=f"model.grid.update({grid})" if grid else "")
-    for key, (config, name, grid) in HF_CONFIGS.items()
-}
+FAMILIES |= {key: hf_family(key, *names) for key, names in HF_CONFIGS.items()}
 
 
 @dataclass(frozen=True)
@@ -249,6 +254,7 @@ class Built:
 def build(name: str, root: Path) -> Built:
     """Lays a family out and builds it; the working directory must be `root`."""
     config = read_config(FAMILIES[name].lay_out(root))
+    torch.manual_seed(0)
     model = build_model(in_dtype(config, torch.float32))
     return Built(name, FAMILIES[name], config, model, SampleBuilder(**sample_settings(config)))
 

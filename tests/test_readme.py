@@ -45,10 +45,3 @@ def test_links_lead_somewhere(name):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if not target.startswith("http"):
             assert ((ROOT / name).parent / target).exists(), target
-
-
-def test_configs_named_in_the_table_exist():
-    prefixes = re.findall(r"`([a-z_]+/frozen_[a-z0-9_]+?)_\.\.\.`", (ROOT / "README.md").read_text())
-    assert len(prefixes) == 12
-    for prefix in prefixes:
-        assert (ROOT / f"configs/{prefix}_unet_sam_l_refcoco_png.py").is_file(), prefix

@@ -21,8 +21,7 @@ tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_pa
 image_processor = dict(type=VLMImageProcessor.from_pretrained, pretrained_model_name_or_path=deepseek_name)
 reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, image_token=image_token)
 reader["prompt_template"] = prompt_template
-train_dataloader.dataset.datasets_list[0].update(reader)
-[refs.pipeline[-1].update(reader) for refs in train_dataloader.dataset.datasets_list[1:]]
+[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
 deepseek = dict(
     type=MultiModalityCausalLM.from_pretrained,

@@ -1,12 +1,12 @@
-"""InternVL3-8B: 28 layers x 28 heads, one view of 16 x 16 (the picture in one square, without tiles)."""
+"""InternVL3-8B: 2 views (16 x 16 of the whole picture, and its 2 to 6 tiles of 16 x 16) x 28 layers x 28 heads."""
 
 import torch
 from mmengine.config import read_base
 from transformers import AutoTokenizer
 
-from flmm.datasets.hf_processors import HFImageProcessor
+from flmm.datasets.hf_processors import HFImageProcessor, canvas_layout
 from flmm.models.frozen_hf import FrozenHFSAM, load_image_text_model
-from flmm.models.grids import SquareGrid
+from flmm.models.grids import TileGrid
 
 with read_base():
     from .._base_.datasets import *
@@ -23,13 +23,13 @@ image_processor = dict(
     type=HFImageProcessor.from_pretrained,
     pretrained_model_name_or_path=lmm_name,
     image_token=image_token,
-    call=dict(crop_to_patches=False),
+    layout=canvas_layout,
+    call=dict(crop_to_patches=True, min_patches=2, max_patches=6),  # one tile alone would leave no view of tiles
 )
 reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, image_token=image_token)
 reader["prompt_template"] = prompt_template
-train_dataloader.dataset.datasets_list[0].update(reader)
-[refs.pipeline[-1].update(reader) for refs in train_dataloader.dataset.datasets_list[1:]]
+[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
 lmm = dict(type=load_image_text_model, pretrained_model_name_or_path=lmm_name, torch_dtype=torch.bfloat16)
-model.update(type=FrozenHFSAM, model=lmm, grid=dict(type=SquareGrid, side=16))
-model.mask_head.update(in_channels=28 * 28)
+model.update(type=FrozenHFSAM, model=lmm, grid=dict(type=TileGrid, side=16))
+model.mask_head.update(in_channels=2 * 28 * 28)

@@ -1,12 +1,12 @@
-"""SmolVLM-2.2B (Idefics3): 24 layers x 32 heads, one view of 9 x 9 (the whole picture, after its tiles)."""
+"""SmolVLM-2.2B (Idefics3): 2 views (9 x 9 of the whole picture, and its tiles of 9 x 9) x 24 layers x 32 heads."""
 
 import torch
 from mmengine.config import read_base
 from transformers import AutoTokenizer
 
-from flmm.datasets.hf_processors import HFImageProcessor
+from flmm.datasets.hf_processors import HFImageProcessor, split_layout
 from flmm.models.frozen_hf import FrozenHFSAM, load_image_text_model
-from flmm.models.grids import SquareGrid
+from flmm.models.grids import TileGrid
 
 with read_base():
     from .._base_.datasets import *
@@ -23,12 +23,12 @@ image_processor = dict(
     type=HFImageProcessor.from_pretrained,
     pretrained_model_name_or_path=lmm_name,
     image_token=image_token,
+    layout=split_layout,
 )
 reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, image_token=image_token)
 reader["prompt_template"] = prompt_template
-train_dataloader.dataset.datasets_list[0].update(reader)
-[refs.pipeline[-1].update(reader) for refs in train_dataloader.dataset.datasets_list[1:]]
+[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
 lmm = dict(type=load_image_text_model, pretrained_model_name_or_path=lmm_name, torch_dtype=torch.bfloat16)
-model.update(type=FrozenHFSAM, model=lmm, grid=dict(type=SquareGrid, side=9, at="last"))
-model.mask_head.update(in_channels=24 * 32)
+model.update(type=FrozenHFSAM, model=lmm, grid=dict(type=TileGrid, side=9))
+model.mask_head.update(in_channels=2 * 24 * 32)

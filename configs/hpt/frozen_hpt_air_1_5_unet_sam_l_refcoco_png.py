@@ -29,9 +29,7 @@ image_processor = dict(
 )
 reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, add_image_token=True)
 reader["prompt_template"] = prompt_template
-png, *expressions = train_dataloader.dataset.datasets_list
-png.update(reader)
-[data.pipeline[-1].update(reader) for data in expressions]
+[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
 weights = dict(pretrained_model_name_or_path=hpt_name, torch_dtype=torch.bfloat16)
 model.update(

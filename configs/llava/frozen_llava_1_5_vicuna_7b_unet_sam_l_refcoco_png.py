@@ -24,9 +24,7 @@ image_processor = dict(
     pretrained_model_name_or_path="openai/clip-vit-large-patch14-336",
 )
 reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, prompt_template=prompt_template)
-png, *expressions = train_dataloader.dataset.datasets_list
-png.update(reader)
-[data.pipeline[-1].update(reader) for data in expressions]
+[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
 llava = dict(
     type=CustomLlavaForConditionalGeneration.from_pretrained,

@@ -25,9 +25,7 @@ image_processor = dict(
 )
 reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt)
 reader["prompt_template"] = prompt_template
-png, *expressions = train_dataloader.dataset.datasets_list
-png.update(reader)
-[data.pipeline[-1].update(reader) for data in expressions]
+[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
 llava = dict(
     type=CustomLlavaNextForConditionalGeneration.from_pretrained,

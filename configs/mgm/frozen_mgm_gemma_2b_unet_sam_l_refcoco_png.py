@@ -1,40 +1,19 @@
-"""MGM-2B (Gemma): 18 layers x 8 heads, one view of 24 x 24."""
+"""MGM-2B (Gemma): as MGM-7B, with 18 layers x 8 heads, one view of 24 x 24."""
 
-import torch
 from mmengine.config import read_base
-from transformers import AutoTokenizer
 from xtuner.utils.templates import PROMPT_TEMPLATE
 
-from flmm.datasets.pad2square_processor import Pad2Square
-from flmm.models.frozen_mgm import FrozenMGMSAM
 from mgm.model import MGMGemmaForCausalLM
 
 with read_base():
-    from .._base_.datasets import *
-    from .._base_.models import *
-    from .._base_.runtime import *
-    from .._base_.schedules import *
+    from .frozen_mgm_vicuna_7b_unet_sam_l_refcoco_png import *
 
 mgm_name = "YanweiLi/MGM-2B"
-prompt = "<image>\nPlease give me a description of the image."
 prompt_template = PROMPT_TEMPLATE.gemma
-image2tensor = False  # the model's own towers resize and normalise
-add_image_token = True
-tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_path=mgm_name)
-image_processor = dict(type=Pad2Square)
-reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, add_image_token=True)
-reader.update(prompt_template=prompt_template, image2tensor=image2tensor)
-png, *expressions = train_dataloader.dataset.datasets_list
-png.update(reader)
-[data.pipeline[-1].update(reader) for data in expressions]
+[part.update(pretrained_model_name_or_path=mgm_name) for part in (tokenizer, mgm, model.model)]
+reader.update(tokenizer=tokenizer, prompt_template=prompt_template)
+[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
-mgm = dict(
-    type=MGMGemmaForCausalLM.from_pretrained,
-    pretrained_model_name_or_path=mgm_name,
-    mm_vision_tower="openai/clip-vit-large-patch14-336",
-    mm_vision_tower_aux="laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup",
-    torch_dtype=torch.bfloat16,
-    low_cpu_mem_usage=True,
-)
-model.update(type=FrozenMGMSAM, model=mgm)
+mgm.update(type=MGMGemmaForCausalLM.from_pretrained)
+model.update(model=mgm)
 model.mask_head.update(in_channels=18 * 8)

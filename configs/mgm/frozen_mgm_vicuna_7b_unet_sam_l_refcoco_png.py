@@ -24,9 +24,7 @@ tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_pa
 image_processor = dict(type=Pad2Square)
 reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, add_image_token=True)
 reader.update(prompt_template=prompt_template, image2tensor=image2tensor)
-png, *expressions = train_dataloader.dataset.datasets_list
-png.update(reader)
-[data.pipeline[-1].update(reader) for data in expressions]
+[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
 mgm = dict(
     type=MGMLlamaForCausalLM.from_pretrained,

@@ -29,8 +29,7 @@ image_processor = dict(
 )
 reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, image_token="<|image_pad|>")
 reader["prompt_template"] = prompt_template
-train_dataloader.dataset.datasets_list[0].update(reader)
-[refs.pipeline[-1].update(reader) for refs in train_dataloader.dataset.datasets_list[1:]]
+[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
 qwen = dict(
     type=CustomQwenForConditionalGeneration.from_pretrained,

@@ -1,41 +1,14 @@
-"""Qwen2.5-VL-7B: 28 layers x 28 heads, one view at the picture's own resolution (a token per 28 x 28 pixels)."""
+"""Qwen2.5-VL-7B: as 3B, with 28 layers x 28 heads."""
 
-import torch
 from mmengine.config import read_base
-from transformers import AutoTokenizer
-
-from flmm.datasets.qwen_processors import CustomQwenImageProcessor
-from flmm.models.frozen_qwen import CustomQwenForConditionalGeneration, FrozenQwenSAM
 
 with read_base():
-    from .._base_.datasets import *
-    from .._base_.models import *
-    from .._base_.runtime import *
-    from .._base_.schedules import *
+    from .frozen_qwen2_5_vl_3b_instruct_unet_sam_l_refcoco_png import *
 
 qwen_name = "Qwen/Qwen2.5-VL-7B-Instruct"
-min_pixels, max_pixels = 256 * 28 * 28, 1280 * 28 * 28  # 256 to 1280 image tokens
-prompt = "<|vision_start|><|image_pad|><|vision_end|>Please give me a description of the image."
-prompt_template = dict(  # what the chat template of the repository makes of a first question
-    INSTRUCTION="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-    "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n"
-)
-tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_path=qwen_name)
-image_processor = dict(
-    type=CustomQwenImageProcessor.from_pretrained,
-    pretrained_model_name_or_path=qwen_name,
-    min_pixels=min_pixels,
-    max_pixels=max_pixels,
-)
-reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, image_token="<|image_pad|>")
-reader["prompt_template"] = prompt_template
-train_dataloader.dataset.datasets_list[0].update(reader)
-[refs.pipeline[-1].update(reader) for refs in train_dataloader.dataset.datasets_list[1:]]
+[part.update(pretrained_model_name_or_path=qwen_name) for part in (tokenizer, image_processor, qwen)]
+reader.update(tokenizer=tokenizer, image_processor=image_processor)
+[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
-qwen = dict(
-    type=CustomQwenForConditionalGeneration.from_pretrained,
-    pretrained_model_name_or_path=qwen_name,
-    torch_dtype=torch.bfloat16,
-)
-model.update(type=FrozenQwenSAM, model=qwen, tokenizer=tokenizer)
+model.update(model=qwen, tokenizer=tokenizer)
 model.mask_head.update(in_channels=28 * 28)

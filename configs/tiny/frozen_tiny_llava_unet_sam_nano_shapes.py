@@ -22,20 +22,19 @@ prompt_template = PROMPT_TEMPLATE.vicuna
 tokenizer = dict(llava, type=AutoTokenizer.from_pretrained)
 image_processor = dict(llava, type=CustomLlavaImageProcessor.from_pretrained)
 reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, prompt_template=prompt_template)
+[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 png, *expressions = train_dataloader.dataset.datasets_list
-png.update({key: path.replace("coco", "shapes", 1) for key, path in png.items() if key != "type"})
-png.update(reader)
+png.update({key: path.replace("coco", "shapes", 1) for key, path in png.items() if "coco" in str(path)})
 [data.update(data_root="data/shapes/") for data in expressions]
-[data.pipeline[-1].update(reader) for data in expressions]
 
 model.update(type=FrozenLlavaSAM)
 model.model = dict(llava, type=CustomLlavaForConditionalGeneration.from_pretrained, torch_dtype=torch.float32)
 model.mask_head.update(in_channels=4 * 8, base_channels=32)
 model.sam.update(model_name="vit_nano", checkpoint="checkpoints/sam_vit_nano.pth")
 
-train_cfg.update(max_epochs=None, max_iters=800)
-param_scheduler[0].update(by_epoch=False, convert_to_iter_based=False, end=24)
-param_scheduler[1].update(by_epoch=False, convert_to_iter_based=False, begin=24, end=800)
+train_cfg.update(max_epochs=None, max_iters=600)
+param_scheduler[0].update(by_epoch=False, convert_to_iter_based=False, end=18)
+param_scheduler[1].update(by_epoch=False, convert_to_iter_based=False, begin=18, end=600)
 optim_wrapper.optimizer.update(lr=1e-3)
 optim_wrapper = dict(type=OptimWrapper, optimizer=optim_wrapper.optimizer, clip_grad=optim_wrapper.clip_grad)
 default_hooks.checkpoint.update(interval=200)

@@ -100,7 +100,12 @@ class Backbone(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the inputs of the LMM have to be."""
-        return next(self.model.parameters()).device
+        return next(value.device for value in self.model.parameters() if value.device.type != "meta")
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Backbone":
+        """Moves and casts the LMM, unless accelerate has spread it over devices (`device_map`)."""
+        spread = len(set(getattr(self.model, "hf_device_map", {}).values())) > 1
+        return self if spread else super()._apply(fn, recurse)
 
     def generate(self, sample: dict[str, Any], tokens: Tokens, **kwargs: Any) -> Tensor:
         """Lets the LMM go on from a sample without a caption.

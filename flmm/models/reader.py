@@ -85,7 +85,8 @@ class Reader:
             mask_ids = batch[index].mask_ids
             phrase_ids = mask_ids[mask_ids >= 0].to(weights.device)
             maps = self._fold(weights, batch[index].views)
-            return [merge_rows(view, phrase_ids, num_phrases[index], self.merge) for view in maps]
+            merged = (merge_rows(view, phrase_ids, num_phrases[index], self.merge) for view in maps)
+            return [view.to(self.backbone.device) for view in merged]  # layers may be on several devices
 
         rows = [(tokens.mask_ids >= 0).nonzero().flatten() for tokens in batch]
         with capture(decoder, rows, keep) as captured:
@@ -94,7 +95,7 @@ class Reader:
         return [
             Reading(
                 attention=[torch.stack(view) for view in zip(*(captured.attention[i][b] for i in layers), strict=True)],
-                hidden=torch.stack([captured.hidden[i][b] for i in layers]),
+                hidden=torch.stack([captured.hidden[i][b].to(self.backbone.device) for i in layers]),
                 mask_ids=tokens.mask_ids,
             )
             for b, tokens in enumerate(batch)
@@ -118,7 +119,7 @@ class Reader:
 
         def keep(weights: Tensor, index: int) -> list[Tensor]:  # [A, 1, S] -> V x [A, 1, h, w]
             forgotten = prompt + index + 1 - weights.shape[-1]  # by the cache of a sliding window
-            return self._fold(F.pad(weights, (forgotten, 0)), tokens.views)
+            return [view.to(self.backbone.device) for view in self._fold(F.pad(weights, (forgotten, 0)), tokens.views)]
 
         with capture(decoder, None, keep) as captured:
             # one more than asked for: the last token is never read, so nothing is known of it
@@ -128,12 +129,12 @@ class Reader:
             torch.stack([torch.cat([step[v] for step in captured.attention[i]], dim=1) for i in layers])
             for v in range(len(tokens.views))
         ]
-        hidden = torch.stack([torch.cat(captured.hidden[i]) for i in layers])
+        hidden = torch.stack([torch.cat(captured.hidden[i]).to(self.backbone.device) for i in layers])
         return Answer(ids[: hidden.shape[1]], views, hidden, self.merge)
 
     def _fold(self, weights: Tensor, views: list[Tensor]) -> list[Tensor]:
         size = finest_size(views) if self.backbone.resize_before_merge else None
-        return fold_rows(weights, views, resize_to=size)
+        return fold_rows(weights, [view.to(weights.device) for view in views], resize_to=size)
 
 
 def passes(tokens: list[Tokens], max_tokens: int) -> Iterator[list[int]]:

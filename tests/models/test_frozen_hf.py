@@ -7,12 +7,10 @@ from hf_tiny import FAMILIES
 from PIL import Image, ImageDraw
 from torch import nn
 
-from flmm.api import GroundingModel
 from flmm.datasets.sample import SampleBuilder
 from flmm.grid_check import check_grid
 from flmm.models.frozen_hf import (
     FrozenHF,
-    FrozenHFSAM,
     HFBackbone,
     check_mask,
     check_model,
@@ -86,27 +84,6 @@ def test_the_decoder_reads_what_the_whole_model_reads(family):
         torch.testing.assert_close(family.lmm.lm_head(hidden), whole.logits)
 
 
-def test_capture_is_what_eager_attention_says(family):
-    sample = family.builder.ground(picture(), WORDS, PHRASES)
-    backbone = family.model.backbone
-    tokens = backbone.tokens(sample)
-    (reading,) = family.model.read.read([tokens])
-    lmm, decoder = family.lmm, backbone.decoder
-    implementation = decoder.config._attn_implementation
-    lmm.set_attn_implementation("eager")
-    eager = decoder(
-        **backbone.tokens(sample).inputs, output_attentions=True, output_hidden_states=True, use_cache=False
-    )
-    lmm.set_attn_implementation(implementation)
-    for phrase in range(2):
-        rows = tokens.mask_ids == phrase
-        for view, attention in zip(tokens.views, reading.attention, strict=True):
-            expected = torch.stack([layer[0, :, rows].mean(1)[:, view] for layer in eager.attentions])
-            torch.testing.assert_close(attention[:, :, phrase], expected, atol=1e-6, rtol=1e-4)
-        hidden = eager.last_hidden_state[0, rows]
-        torch.testing.assert_close(reading.hidden[-1, reading.phrase_ids == phrase], hidden, atol=1e-4, rtol=1e-4)
-
-
 def test_two_pictures_are_read_as_each_alone(family):
     samples = [family.builder.ground(picture(size), WORDS, PHRASES) for size in ((150, 110), (90, 200))]
     for sample, together in zip(samples, family.model.read(samples), strict=True):
@@ -115,45 +92,10 @@ def test_two_pictures_are_read_as_each_alone(family):
         torch.testing.assert_close(together.hidden, alone.hidden, atol=1e-5, rtol=1e-4)
 
 
-def test_two_training_steps_and_a_prediction(family):
-    model = family.model.train()
-    assert not family.lmm.training
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
-    masks = torch.zeros(2, 110, 150, dtype=torch.uint8)
-    masks[0, 10:55, 10:75] = masks[1, 80:] = 1
-    caption = family.builder.tokenizer.encode(WORDS, add_special_tokens=False)
-    half = len(caption) // 2
-    sample = family.builder.build(picture(), caption, [0] * half + [1] * (len(caption) - half), masks)
-    for _ in range(2):
-        terms = model([sample], mode="loss")
-        optimizer.zero_grad()
-        (terms["loss_mask"] + terms["loss_dice"]).backward()
-        assert all(p.grad is not None for p in model.mask_head.parameters())
-        assert all(p.grad is None for p in family.lmm.parameters())
-        optimizer.step()
-    assert model([sample], mode="predict")[0].shape[0] == 2
-
-
-def test_a_user_grounds_a_picture(family):
-    result = GroundingModel(family.model.eval(), family.settings).ground(picture(), WORDS, PHRASES)
-    assert result.masks.shape == (2, 110, 150)
-    assert result.attention_maps.shape[:2] == (2, 8 * family.tiny.views)
-
-
 @pytest.mark.parametrize("size", [(300, 20), (40, 41)])
 def test_pictures_of_other_shapes(family, size):
     sample = family.builder.ground(picture(size), WORDS, PHRASES)
     assert family.model(sample, mode="tensor")["mask_attentions"].shape[0] == 2
-
-
-def test_with_sam():
-    case = GoldenCase("qwen25vl_a")
-    lmm, settings = FAMILIES["gemma3"].build()
-    head = case.head_config()
-    head["mask_head"]["in_channels"] = 8
-    output = FrozenHFSAM(model=lmm, **head)(SampleBuilder(**settings).ground(picture(), WORDS, PHRASES), mode="tensor")
-    assert output["sam_pred_masks"].shape == (2, 110, 150)
-    assert output["hidden_states"].shape[1] == 64
 
 
 def test_the_prefix_of_a_prefix_lm():

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from families import FAMILIES
-from PIL import Image, ImageDraw
+from families import FAMILIES, build, picture
 
 from flmm.api import GroundingModel
-from flmm.assembly import build_model, read_config, sample_settings
+from flmm.assembly import sample_settings
 from flmm.models.backbone import Tokens
 from flmm.models.reader import padded, passes
 
@@ -16,20 +15,13 @@ TEXTS = [
 ]
 
 
-def picture(size=(150, 110)):
-    image = Image.new("RGB", size, (90, 120, 60))
-    ImageDraw.Draw(image).ellipse((10, 10, size[0] // 2, size[1] // 2), fill=(220, 40, 30))
-    return image
-
-
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def model(request, tmp_path_factory):
     root = tmp_path_factory.mktemp(request.param)
-    path = FAMILIES[request.param].lay_out(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        config = read_config(path)
-        return GroundingModel(build_model(config, None, "cpu").float(), sample_settings(config))
+        built = build(request.param, root)
+        yield GroundingModel(built.model, sample_settings(built.config))
 
 
 def close(found, expected, tolerance=1e-4):
@@ -66,6 +58,10 @@ def test_an_answer_is_captured_while_it_is_given(model):
 
 def test_the_phrases_of_an_answer_are_grounded(model):
     reply = model.answer(picture(), max_new_tokens=12)
+    if not reply.text:  # a random LMM may stop at once
+        with pytest.raises(ValueError, match="the text is empty"):
+            reply.ground()
+        return
     grounding = reply.ground([(0, len(reply.text))])
     assert grounding.masks.shape == (1, 110, 150)
     assert grounding.phrases == [reply.text]
