@@ -2,16 +2,21 @@
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import HFValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 Rename = Callable[[str], str | None]
+# Of what `from_pretrained` takes: these say which repository is meant, hence which config.json.
+_WHERE = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
 def find_folder(name_or_path: str | Path, subfolder: str = "") -> Path:
@@ -37,13 +42,51 @@ def find_folder(name_or_path: str | Path, subfolder: str = "") -> Path:
 
 def _download(name: str, subfolder: str) -> Path:
     from huggingface_hub import snapshot_download  # needs the network only here
-    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(snapshot_download(name, allow_patterns=f"{subfolder}/*" if subfolder else None))
     except (HFValidationError, OSError) as error:
         raise FileNotFoundError(
             f"{name}: neither a local folder nor a repository that could be downloaded from the hub ({error})"
+        ) from error
+
+
+def repository_config(name_or_path: str | Path, model_type: str | None = None, **where: Any) -> dict[str, Any]:
+    """Reads the config.json of a folder or hub repository.
+
+    Args:
+        name_or_path: Local folder, or `owner/name` on the hub.
+        model_type: What it, or one of its parts, must describe; None for anything.
+        **where: Of `from_pretrained`: subfolder, revision, token, ...
+
+    Raises:
+        FileNotFoundError: When there is none; transformers would go on with the sizes of some released model.
+        ValueError: When it describes another model.
+    """
+    name = Path(name_or_path, where.get("subfolder", ""))
+    with named_files(name):
+        config, _ = PretrainedConfig.get_config_dict(name_or_path, **where)
+        if not config:
+            raise OSError("there is no config.json.")
+    parts = [part for part in (config, *config.values()) if isinstance(part, dict)]
+    found = [part["model_type"] for part in parts if part.get("model_type")]
+    if model_type and found and model_type not in found:
+        raise ValueError(
+            f"{name} holds a {found[0]!r}, but a {model_type!r} is needed: name a repository of that model, or use the "
+            "config that was made for this one"
+        )
+    return config
+
+
+@contextmanager
+def named_files(name: str | Path) -> Iterator[None]:
+    """Says what was being read, and the cure, when transformers does not find a file."""
+    try:
+        yield
+    except (OSError, HFValidationError) as error:
+        raise FileNotFoundError(
+            f"{name}: {error} Give a complete local folder (config.json, weights, and the .py files that config.json "
+            "may name), or a repository of the hub while there is a network"
         ) from error
 
 
@@ -161,13 +204,23 @@ class CheckedLoading:
         """As in transformers (which also passes `device_map`, `quantization_config`, ... here).
 
         Raises:
-            FileNotFoundError: When a local folder has no such `subfolder`.
-            ValueError: When weights are missing; transformers itself only warns, and leaves them random.
+            FileNotFoundError: When a folder, its `subfolder`, or a file in it is not there.
+            ValueError: When another model lies there, or weights are missing; transformers itself only warns, and
+                leaves them random.
         """
         name, subfolder = pretrained_model_name_or_path, kwargs.get("subfolder", "")
+        where = f"{name}/{subfolder}" if subfolder else name
         if Path(name).is_dir():
             find_folder(name, subfolder)
-        model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
-        where = f"{name}/{subfolder}" if subfolder else name
+        cls._check_config(name, kwargs)
+        with named_files(where):
+            model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
         check_loading_info(f"{cls.__name__} from {where}", info, total=len(model.state_dict()))
         return (model, info) if output_loading_info else model
+
+    @classmethod
+    def _check_config(cls, name: str, kwargs: dict[str, Any]) -> None:
+        config_class = getattr(cls, "config_class", None)  # an Auto class takes any
+        if "config" not in kwargs:
+            where = {key: kwargs[key] for key in _WHERE if key in kwargs}
+            repository_config(name, config_class and config_class.model_type, **where)

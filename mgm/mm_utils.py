@@ -34,7 +34,8 @@ def process_images(images: list[Image.Image], processor: Any, config: Any) -> tu
     if config.image_aspect_ratio == "pad":
         colour = tuple(int(mean * 255) for mean in processor.image_mean)
         images = [expand2square(image, colour) for image in images]
-    pixels_aux = processor(images, return_tensors="pt")["pixel_values"]
+    # said, not guessed: a picture of 1 x 1 or 3 x 3 pixels could be read either way
+    pixels_aux = processor(images, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
     side, grid = config.mm_vision_config["image_size"], config.image_grid
     pixels = F.interpolate(pixels_aux, size=(grid * side, grid * side), mode="bilinear")
     tiles = pixels.unflatten(3, (grid, side)).unflatten(2, (grid, side))  # [N, 3, grid, s, grid, s]

@@ -1,6 +1,5 @@
 """DeepSeek-VL (1.3B: SigLIP; 7B: SigLIP and SAM) on transformers' own modules."""
 
-import json
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from transformers import (
 
 from deepseek_vl.models.image_processing_vlm import CLIP_MEAN, CLIP_STD
 from deepseek_vl.models.original_format import convert_weights, read_config
-from llava.loading import check_loading_info, find_folder, read_weights
+from llava.loading import check_loading_info, find_folder, named_files, read_weights, repository_config
 
 
 class MultiModalityCausalLM:
@@ -39,7 +38,7 @@ class MultiModalityCausalLM:
         """
         name = pretrained_model_name_or_path
         folder = find_folder(name)
-        raw = json.loads((folder / "config.json").read_text())
+        raw = repository_config(folder)
         if raw["model_type"] == "multi_modality":
             config = read_config(raw)
             projector = raw["aligner_config"]["params"]["projector_type"]
@@ -49,7 +48,8 @@ class MultiModalityCausalLM:
             config, source = AutoConfig.from_pretrained(folder), folder
         model_class = _class_of(config, name)
         load = super(MultiModalityCausalLM, model_class).from_pretrained
-        model, info = load(source, output_loading_info=True, **kwargs)
+        with named_files(name):
+            model, info = load(source, output_loading_info=True, **kwargs)
         check_loading_info(f"DeepSeek-VL from {name}", info, total=len(model.state_dict()))
         return (model, info) if output_loading_info else model
 

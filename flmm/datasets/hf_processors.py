@@ -6,8 +6,9 @@ from typing import Any
 
 from transformers import AutoProcessor
 from transformers.image_processing_utils import select_best_resolution
+from transformers.image_processing_utils_fast import BaseImageProcessorFast
 from transformers.image_transforms import convert_to_rgb
-from transformers.image_utils import make_flat_list_of_images
+from transformers.image_utils import ChannelDimension, make_flat_list_of_images
 from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
 from flmm.datasets.padding import Size, meta_data
@@ -75,9 +76,21 @@ class HFImageProcessor:
         """Ids that take the place of the image token in the prompt."""
         return processed["image_token_ids"].tolist()
 
+    @property
+    def _format(self) -> dict[str, Any]:
+        """Said to slow processors, which would guess: they take a picture of 1 or 3 rows for one of 1 or 3 channels."""
+        fast = isinstance(self.processor.image_processor, BaseImageProcessorFast)
+        return {} if fast else {"input_data_format": ChannelDimension.LAST}
+
     def _process(self, picture: Any) -> dict[str, Any]:
         text = {"text": [self.image_token], "add_special_tokens": False}
-        output = dict(self.processor(images=[picture], **text, return_tensors="pt", **self.kwargs))
+        try:
+            output = dict(self.processor(images=[picture], **text, return_tensors="pt", **self._format, **self.kwargs))
+        except ValueError as error:
+            raise ValueError(
+                f"{type(self.processor).__name__} cannot read a picture of {picture.height} x {picture.width} pixels "
+                f"(height x width): {error}. Crop or enlarge it"
+            ) from error
         if self.layout is not None:
             output["layout"] = self.layout(self.processor, (picture.height, picture.width), self.kwargs)
         return output

@@ -7,6 +7,7 @@ from torch import nn
 
 from flmm.models.backbone import Backbone, Tokens, image_view
 from flmm.models.frozen_lmm import FrozenLMM, build
+from flmm.models.pixels import checked_pixels
 
 IMAGE_TOKEN = "<image_placeholder>"
 
@@ -33,11 +34,13 @@ class DeepseekVLBackbone(Backbone):
         """Puts the image features in the places of the placeholders."""
         vision = self.model.config.vision_config
         side = vision.image_size // vision.patch_size
+        size = getattr(self.model.config, "high_res_vision_config", vision).image_size  # of the finer tower, if two
+        pixels = checked_pixels(sample, "DeepSeek-VL", (3, size, size))
         input_ids = sample["input_ids"].to(self.device)
         is_image = input_ids == self.image_token_id
         view = image_view(is_image, (side, side))
         embeds = self.model.get_input_embeddings()(input_ids)
-        embeds[is_image] = self.model.image_features(sample["pixel_values"][None])[0].to(embeds)
+        embeds[is_image] = self.model.image_features(pixels[None])[0].to(embeds)
         mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, -1)
         return Tokens({"inputs_embeds": embeds[None]}, mask_ids, [view])
 

@@ -14,19 +14,21 @@ from transformers import AutoModelForImageTextToText
 from flmm.models.backbone import Backbone, Tokens
 from flmm.models.frozen_lmm import FrozenLMM, build
 from flmm.models.grids import SquareGrid
-from llava.loading import check_loading_info
+from flmm.models.pixels import checked_pixels
+from llava.loading import CheckedLoading
 
 # Of what a model hands to its decoder: these say how to run, not what to read.
 _HOW = {"use_cache", "past_key_values", "cache_position", "return_dict", "output_attentions", "output_hidden_states"}
 UNLABELLED = -100
 
 
+class ImageTextModel(CheckedLoading, AutoModelForImageTextToText):  # type: ignore[misc]
+    """Any image-text model of transformers."""
+
+
 def load_image_text_model(pretrained_model_name_or_path: str, **kwargs: Any) -> nn.Module:
     """AutoModelForImageTextToText.from_pretrained, but refusing weights that are incomplete."""
-    load: Any = AutoModelForImageTextToText.from_pretrained
-    model, info = load(pretrained_model_name_or_path, output_loading_info=True, **kwargs)
-    check_loading_info(f"{type(model).__name__} from {pretrained_model_name_or_path}", info, len(model.state_dict()))
-    return model
+    return ImageTextModel.from_pretrained(pretrained_model_name_or_path, **kwargs)
 
 
 class HFBackbone(Backbone):
@@ -79,7 +81,8 @@ class HFBackbone(Backbone):
         text = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "token_type_ids": is_image.long()}
         if self.prefix_lm:  # without labels, transformers lets every token of the text see all others
             text |= {"token_type_ids": (sample["labels"] != UNLABELLED).long(), "labels": sample["labels"]}
-        processed = {"pixel_values": sample["pixel_values"], **sample.get("lmm_inputs", {})}
+        pixels = checked_pixels(sample, type(self.reader).__name__)
+        processed = {"pixel_values": pixels, **sample.get("lmm_inputs", {})}
         everything = {key: value[None] for key, value in text.items()} | processed
         return {key: self._moved(value) for key, value in everything.items()}
 
@@ -87,6 +90,13 @@ class HFBackbone(Backbone):
         stop = self.decoder.register_forward_pre_hook(_stop, with_kwargs=True)
         try:
             self.reader(**known_to(self.reader, inputs), use_cache=False)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{type(self.reader).__name__} cannot read pixel_values {list(inputs['pixel_values'].shape)} "
+                f"({error}): name the image processor of the repository that the LMM comes from"
+            ) from error
         except _ReachedDecoderError as reached:
             given = {key: value for key, value in reached.inputs.items() if key not in _HOW and value is not None}
             mask = given.get("attention_mask")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from flmm.models.backbone import Backbone, Tokens, expand_image_token
 from flmm.models.frozen_lmm import FrozenLMM, build
+from flmm.models.pixels import checked_pixels
 from hpt.modeling_hpt import HPT
 
 IMAGE_TOKEN_ID = -200  # HPT's tokenizer has no image token; the data writes this one (flmm.datasets.sample)
@@ -23,8 +24,9 @@ class HPTBackbone(Backbone):
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
         """Puts the projected features in the place of the image token."""
-        pixels = sample["pixel_values"][None].to(self.device, self.model.dtype)
-        features = self.model.image_features(pixels)[0]  # [h*w, D]
+        size = self.model.image_size
+        pixels = checked_pixels(sample, "HPT", (3, size, size))
+        features = self.model.image_features(pixels[None].to(self.device, self.model.dtype))[0]  # [h*w, D]
         input_ids, mask_ids, image = expand_image_token(
             sample["input_ids"].to(self.device), sample["mask_ids"].to(self.device), IMAGE_TOKEN_ID, len(features)
         )

@@ -7,6 +7,7 @@ from torch import nn
 
 from flmm.models.backbone import Backbone, Tokens, expand_image_token
 from flmm.models.frozen_lmm import FrozenLMM, build
+from flmm.models.pixels import checked_pixels
 
 
 class LlavaBackbone(Backbone):
@@ -20,8 +21,9 @@ class LlavaBackbone(Backbone):
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
         """Puts the CLIP features in the place of the image token."""
-        pixels = sample["pixel_values"][None].to(self.device, self.model.dtype)
-        features = self.model.get_image_features(pixels)[0]  # [h*w, D]
+        vision = self.model.config.vision_config
+        pixels = checked_pixels(sample, "LLaVA-1.5", (3, vision.image_size, vision.image_size))
+        features = self.model.get_image_features(pixels[None].to(self.device, self.model.dtype))[0]  # [h*w, D]
         input_ids, mask_ids, image = expand_image_token(
             sample["input_ids"].to(self.device),
             sample["mask_ids"].to(self.device),
@@ -30,9 +32,8 @@ class LlavaBackbone(Backbone):
         )
         embeds = self.model.get_input_embeddings()(input_ids)
         embeds[image] = features.to(embeds.dtype)
-        patch = self.model.config.vision_config.patch_size
-        height, width = (side // patch for side in pixels.shape[-2:])
-        return Tokens({"inputs_embeds": embeds[None]}, mask_ids, [image.view(height, width)])
+        side = vision.image_size // vision.patch_size
+        return Tokens({"inputs_embeds": embeds[None]}, mask_ids, [image.view(side, side)])
 
 
 class FrozenLlava(FrozenLMM):

@@ -7,6 +7,7 @@ from torch import nn
 
 from flmm.models.backbone import Backbone, Tokens, expand_image_token
 from flmm.models.frozen_lmm import FrozenLMM, build
+from flmm.models.pixels import checked_pixels
 
 
 class LlavaNextBackbone(Backbone):
@@ -25,7 +26,7 @@ class LlavaNextBackbone(Backbone):
         """Puts the packed features of both views in the place of the image token."""
         height, width = (int(length) for length in sample["image_sizes"])
         views = self.model.view_positions((height, width))
-        pixels = sample["pixel_values"].to(self.device, self.model.dtype)
+        pixels = checked_pixels(sample, "LLaVA-NeXT").to(self.device, self.model.dtype)
         features = self.model.packed_features(pixels, (height, width))
         input_ids, mask_ids, image = expand_image_token(
             sample["input_ids"].to(self.device),

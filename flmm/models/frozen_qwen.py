@@ -8,6 +8,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from flmm.models.backbone import Backbone, Tokens, image_view
 from flmm.models.frozen_lmm import FrozenLMM, build
+from flmm.models.pixels import checked_pixels
 from llava.loading import CheckedLoading
 
 
@@ -30,11 +31,12 @@ class QwenBackbone(Backbone):
         """Puts the image features in the places of the image tokens."""
         lmm, config = self.model.model, self.model.config
         input_ids = sample["input_ids"].to(self.device)
-        grid = sample["image_grid_thw"].to(self.device).view(-1, 3)  # one row: frames (1), rows and columns of patches
+        grid = grid_of(sample).to(self.device)
+        pixels = checked_pixels(sample, "Qwen2.5-VL", patches_shape(grid, config.vision_config))
         rows, columns = (grid[0, 1:] // config.vision_config.spatial_merge_size).tolist()
         is_image = input_ids == config.image_token_id
         view = image_view(is_image, (rows, columns))
-        features = torch.cat(lmm.get_image_features(sample["pixel_values"].to(self.device), grid))
+        features = torch.cat(lmm.get_image_features(pixels.to(self.device), grid))
         embeds = lmm.get_input_embeddings()(input_ids)
         embeds[is_image] = features.to(embeds)
         position_ids, _ = lmm.get_rope_index(input_ids[None], image_grid_thw=grid)
@@ -44,9 +46,26 @@ class QwenBackbone(Backbone):
     def generate(self, sample: dict[str, Any], tokens: Tokens, **kwargs: Any) -> Tensor:
         """Starts from the picture: where positions go on is counted from its grid."""
         input_ids = sample["input_ids"][None].to(self.device)
-        picture = {key: sample[key].to(self.device) for key in ("pixel_values", "image_grid_thw")}
-        picture["image_grid_thw"] = picture["image_grid_thw"].view(-1, 3)
+        picture = {
+            "pixel_values": sample["pixel_values"].to(self.device),
+            "image_grid_thw": grid_of(sample).to(self.device),
+        }
         return self.model.generate(input_ids=input_ids, **picture, **kwargs)[:, input_ids.shape[1] :]
+
+
+def grid_of(sample: dict[str, Any]) -> Tensor:
+    """[1, 3]: frames (1), rows and columns of patches; ValueError for a sample of another model's processor."""
+    if "image_grid_thw" not in sample:
+        raise ValueError(
+            f"the sample has {sorted(sample)}, but no image_grid_thw, which says how the picture's patches lie: use "
+            "CustomQwenImageProcessor as image_processor"
+        )
+    return sample["image_grid_thw"].view(-1, 3)
+
+
+def patches_shape(grid: Tensor, vision: Any) -> tuple[int, int]:
+    """Shape of a picture's `pixel_values`: a row of pixels per patch."""
+    return int(grid.prod()), vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
 
 
 def check_image_token(model: Any, tokenizer: Any) -> None:

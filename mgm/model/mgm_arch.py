@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, GenerationConfig
 
-from llava.loading import check_loading_info, find_folder, read_weights
+from llava.loading import check_loading_info, find_folder, read_weights, repository_config
 from mgm.constants import IMAGE_TOKEN_INDEX
 from mgm.mm_utils import process_images
 from mgm.model.checkpoint import CLIP_NAME, OPEN_CLIP_NAME, choose_tower_weights, locate_tower
@@ -90,10 +90,11 @@ class MGMForCausalLM:
                 `image_*`, `optimize_*` entry of config.json, above all `mm_vision_tower` and `mm_vision_tower_aux`.
 
         Raises:
-            FileNotFoundError: When a tower, or a weight file, is not there.
-            ValueError: When weights are missing, or config.json asks for something MGM never had.
+            FileNotFoundError: When a tower, config.json or a weight file is not there.
+            ValueError: When another model lies there, weights are missing, or config.json asks for what MGM never had.
         """
         folder = find_folder(pretrained_model_name_or_path)
+        repository_config(folder, cls.config_class.model_type)
         config = kwargs.pop("config", None) or cls.config_class.from_pretrained(folder)
         for key in [key for key in kwargs if key.startswith(CONFIG_PREFIXES)]:
             setattr(config, key, kwargs.pop(key))

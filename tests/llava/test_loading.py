@@ -6,7 +6,9 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from llava.loading import CheckedLoading, find_folder, load_into, read_weights
+from hpt import CLIPVisionModel, LanguageModel
+from llava import CustomLlavaForConditionalGeneration
+from llava.loading import CheckedLoading, find_folder, load_into, read_weights, repository_config
 
 LAYOUTS = {
     "one safetensors file": {},
@@ -81,6 +83,43 @@ def test_folders(tmp_path):
         find_folder(tmp_path, "projector")
     with pytest.raises(FileNotFoundError, match="no/such/model: neither a local folder nor a repository"):
         find_folder("no/such/model")
+
+
+def test_a_folder_without_config_or_weights(llama, tmp_path):
+    """transformers would take the sizes of a released model instead of a missing config.json."""
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}: there is no config\.json.*complete local folder"):
+        TinyLlama.from_pretrained(str(tmp_path))
+    llama.config.save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no file named .*model\.safetensors.*complete local folder"):
+        TinyLlama.from_pretrained(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"no/such/model: .*network"):
+        TinyLlama.from_pretrained(str(tmp_path / "no/such/model"))
+
+
+def test_another_models_repository(llama, tmp_path):
+    llama.save_pretrained(tmp_path)
+    for cls, needed in ((CustomLlavaForConditionalGeneration, "llava"), (CLIPVisionModel, "clip_vision_model")):
+        with pytest.raises(ValueError, match=rf"{tmp_path} holds a 'llama', but a '{needed}' is needed: name"):
+            cls.from_pretrained(str(tmp_path))
+
+
+def test_a_part_of_a_repository_may_be_the_model(tmp_path):
+    """openai/clip-... describes a text tower as well."""
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "clip", "vision_config": {"model_type": "clip_vision_model"}}'
+    )
+    assert repository_config(tmp_path, "clip_vision_model")["model_type"] == "clip"
+
+
+def test_missing_remote_code(llama, tmp_path):
+    llama.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"model_type": "another", "auto_map": {"AutoConfig": "configuration_another.AnotherConfig"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        LanguageModel.from_pretrained(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"file named configuration_another\.py.*\.py files that config\.json"):
+        LanguageModel.from_pretrained(str(tmp_path), trust_remote_code=True)
 
 
 def test_load_into_renames_drops_and_reports(capsys):

@@ -70,33 +70,6 @@ def test_samples_are_left_as_they_were(model, case):
     assert all(torch.equal(sample[key], fresh[key]) for key in ("input_ids", "mask_ids", "labels", "pixel_values"))
 
 
-@pytest.mark.parametrize("count", [0, 2])
-def test_wrong_numbers_of_image_tokens_are_refused(model, case, count):
-    sample = case.samples()[0]
-    sample["input_ids"] = sample["input_ids"].masked_fill(sample["input_ids"] == IMAGE_TOKEN, 5)
-    sample["input_ids"][:count] = IMAGE_TOKEN
-    with pytest.raises(ValueError, match=rf"the input has {count} image tokens \(id {IMAGE_TOKEN}\)"):
-        model.predict(sample)
-
-
-def test_images_of_another_processor_are_refused(model, case):
-    sample = case.samples()[0]
-    sample["pixel_values"] = sample["pixel_values"][:, :42, :42]
-    with pytest.raises(ValueError, match=r"pixel_values is \[1, 3, 42, 42\], but this HPT reads images of"):
-        model.predict(sample)
-
-
-def test_every_part_takes_the_dtype_of_the_language_model(model, case):
-    sample = case.samples()[0]
-    exact = model(sample, mode="tensor")
-    model.backbone.bfloat16()
-    rounded = model(sample, mode="tensor")
-    model.backbone.float()
-    assert float((rounded["mask_attentions"] - exact["mask_attentions"]).abs().max()) < 0.05 * float(
-        exact["mask_attentions"].max()
-    )
-
-
 def test_from_a_picture_to_masks(model, case):
     side = case.case["image_size"]
     builder = SampleBuilder(

@@ -51,16 +51,6 @@ def test_views_are_disjoint_and_on_image_tokens_only(model, case):
         assert len(tokens.mask_ids) == len(sample["input_ids"]) - 1 + len(positions) + rows
 
 
-@pytest.mark.parametrize("count", [0, 2])
-def test_wrong_numbers_of_image_tokens_are_refused(model, case, count):
-    sample = case.samples()[0]
-    image = sample["input_ids"] == IMAGE_TOKEN
-    sample["input_ids"] = sample["input_ids"].masked_fill(image, 5)
-    sample["input_ids"][:count] = IMAGE_TOKEN
-    with pytest.raises(ValueError, match=rf"the input has {count} image tokens \(id {IMAGE_TOKEN}\)"):
-        model.predict(sample)
-
-
 def test_sizes_that_do_not_belong_to_the_tiles_are_refused(model, case):
     sample = case.samples()[0] | {"image_sizes": torch.tensor([30, 300])}
     with pytest.raises(ValueError, match=r"reads an image of 30 x 300 \(height x width\) as"):
