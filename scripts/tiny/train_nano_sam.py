@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from scene_pool import OUTSIDE, ScenePool, make_pool
 from torch import Tensor, nn
 from torch.nn import functional as F
+from training_log import Log
 
 from flmm.datasets.shapes_scene import caption
 from segment_anything import sam_model_registry
@@ -29,18 +29,18 @@ def main() -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
+    log = Log(args.out.with_suffix(".log"))
     sam = sam_model_registry["vit_nano"](checkpoint=args.init).train()
     side = sam.image_encoder.img_size
-    print(f"parameters: {sum(p.numel() for p in sam.parameters()):,}", flush=True)
+    log(f"parameters: {sum(p.numel() for p in sam.parameters()):,}")
     pool = make_pool(2_000_000 + args.seed, args.scenes, side, centred=False)
     unseen = make_pool(UNSEEN_SEED, 100, side, centred=False)
-    train(sam, pool, unseen, args)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    train(sam, pool, args, log)
     torch.save({name: value.half() for name, value in sam.state_dict().items()}, args.out)
     sam = sam_model_registry["vit_nano"](checkpoint=args.out)
     for line in measure(sam, unseen):
-        print(line)
-    print(f"{args.out}: {args.out.stat().st_size:,} bytes")
+        log(line)
+    log(f"{args.out.stat().st_size:,} bytes")
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,13 +56,13 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def train(sam: Sam, pool: ScenePool, unseen: ScenePool, args: argparse.Namespace) -> None:
+def train(sam: Sam, pool: ScenePool, args: argparse.Namespace, log: Log) -> None:
     """AdamW, warm-up over 100 steps, cosine to zero."""
     optimizer = torch.optim.AdamW(sam.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: min((s + 1) / 100, 0.5 * (1 + math.cos(math.pi * s / args.steps)))
     )
-    rng, start, recent = np.random.default_rng(args.seed), time.time(), np.zeros(100)
+    rng, recent = np.random.default_rng(args.seed), np.zeros(100)
     for step in range(args.steps):
         chosen = rng.integers(len(pool.scenes), size=args.batch)
         masks = torch.stack([draw_targets(pool, i, rng) for i in chosen]).flatten(0, 1)
@@ -76,7 +76,7 @@ def train(sam: Sam, pool: ScenePool, unseen: ScenePool, args: argparse.Namespace
         schedule.step()
         recent[step % 100] = loss.item()
         if (step + 1) % 100 == 0:
-            print(f"[{time.time() - start:5.0f} s] step {step + 1}: loss {recent.mean():.4f}", flush=True)
+            log(f"step {step + 1}: loss {recent.mean():.4f}")
 
 
 def prepare(sam: Sam, pool: ScenePool, chosen: np.ndarray) -> Tensor:

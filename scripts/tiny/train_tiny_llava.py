@@ -1,6 +1,6 @@
 """Train the embedded tiny LLaVA from scratch: vision tower on patch labels, then captions in reading order.
 
-One command, about three quarters of an hour on two CPU cores: `python scripts/tiny/train_tiny_llava.py`.
+About an hour on one or two CPU cores. The two commands are in docs/tiny_model.md: all from scratch, then some more.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from scene_pool import ScenePool, make_pool
 from tiny_parts import PROMPT, build_model, build_processor, build_tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from training_log import Log
 from transformers import AttentionInterface, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from flmm.datasets.shapes_scene import Scene, caption, expressions
@@ -33,7 +33,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # without, the first steps run fifteen times slower
     AttentionInterface.register("lean", lean_attention)
-    log = Log(args.out)
+    log = Log(args.out / "training.log", go_on=args.init is not None)
     model = build_model(build_tokenizer())
     side = model.config.vision_config.image_size
     log(f"parameters: {sum(p.numel() for p in model.parameters()):,}")
@@ -76,21 +76,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
-
-
-class Log:
-    """Prints with the time since the start and keeps the lines in `training.log` beside the weights."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path, self.start = folder / "training.log", time.time()
-        self.path.write_text("")
-
-    def __call__(self, line: str) -> None:  # noqa: D102
-        line = f"[{time.time() - self.start:6.0f} s] {line}"
-        print(line, flush=True)
-        with self.path.open("a") as file:
-            file.write(line + "\n")
 
 
 class Pixels:
