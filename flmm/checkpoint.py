@@ -150,24 +150,56 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_deepspeed(path: Path) -> dict[str, Tensor]:
-    """Joins the float32 partitions of all processes; the bf16 copies beside them have lost precision."""
+    """Joins the float32 partitions of all processes; the bf16 copies beside them have lost precision.
+
+    DeepSpeed's own reader runs whatever code the files hold; its functions are given what was read without.
+    """
     if not list(path.glob("*_optim_states.pt")):
         raise ValueError(
             f"{path} is a folder without *_optim_states.pt, so no DeepSpeed checkpoint; something in it may be"
         )
-    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils import zero_to_fp32
+    from deepspeed.utils.tensor_fragment import fragment_address
 
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        state = get_fp32_state_dict_from_zero_checkpoint(
-            str(path.parent), tag=path.name, exclude_frozen_parameters=True
+    with torch.serialization.safe_globals([ZeroStageEnum, LossScaler, DynamicLossScaler, fragment_address]):
+        parts = [read_checkpoint(file)["optimizer_state_dict"] for file in zero_to_fp32.get_optim_files(path)]
+    states = [_model_state(read_checkpoint(file)) for file in zero_to_fp32.get_model_state_files(path)]
+    if (count := int(np.max(parts[0]["partition_count"]))) != len(parts):
+        raise ValueError(
+            f"{path} holds the parts of {len(parts)} of {count} processes: copy the missing *_optim_states.pt"
         )
-    return dict(state)
+    if parts[0]["zero_stage"] == ZeroStageEnum.weights:
+        key, join = "fp32_flat_groups", zero_to_fp32._get_fp32_state_dict_from_zero3_checkpoint
+    else:
+        key, join = "single_partition_of_fp32_groups", zero_to_fp32._get_fp32_state_dict_from_zero2_checkpoint
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        joined = join(count, [part[key] for part in parts], states, exclude_frozen_parameters=True)
+        return dict(zero_to_fp32.to_torch_tensor(joined))
+
+
+def _model_state(content: dict[str, Any]) -> Any:
+    """What DeepSpeed's functions want to know of a *_model_states.pt."""
+    from deepspeed.utils.zero_to_fp32 import zero_model_state
+
+    return zero_model_state(
+        buffers={name: value.float() for name, value in content["module"].items() if name in content["buffer_names"]},
+        param_shapes=content["param_shapes"],
+        shared_params=list(content["shared_params"].items()),
+        ds_version=content["ds_version"],
+        frozen_param_shapes=None,
+        frozen_param_fragments=None,
+    )
 
 
 def read_meta(path: str | os.PathLike) -> dict[str, Any]:
     """Reads the `meta` entry (iteration, seed, random states, ...) of a torch file or a DeepSpeed folder."""
     path = Path(path)
-    return read_checkpoint(path / "mp_rank_00_model_states.pt" if path.is_dir() else path)["meta"]
+    if path.is_dir():
+        states = [path / name for name in ("mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_model_states.pt")]
+        path = states[1] if states[1].exists() else states[0]  # ZeRO-3 writes one for each process
+    return read_checkpoint(path)["meta"]
 
 
 def save_atomically(content: Any, path: str | os.PathLike) -> None:

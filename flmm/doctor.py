@@ -43,15 +43,16 @@ def run(args: argparse.Namespace) -> int:
     return int(any(finding.state == "broken" for finding in findings))
 
 
-def show(findings: list[Finding]) -> None:
+def show(findings: list[Finding], title: str = f"flmm {__version__}") -> None:
     """Prints findings, and the cures below them."""
     colours = {"ok": "green", "note": "yellow", "broken": "red"}
     from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
+    from rich.table import Column, Table
 
-    table = Table(title=f"flmm {__version__}", title_justify="left", show_header=False)
+    table = Table("", "", Column(overflow="fold"), title=title, title_justify="left", show_header=False)
     for finding in findings:
-        table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.what, finding.text)
+        table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.what, escape(finding.text))
     console = Console()
     console.print(table)
     for cure in dict.fromkeys(finding.cure for finding in findings if finding.cure):

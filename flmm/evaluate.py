@@ -1,15 +1,17 @@
 """The loop of an evaluation: samples shared out to processes, records on disk, metrics of all of them.
 
-Every process takes each n-th of the samples that have no record yet and writes one file per sample, so
-nothing is padded, gathered or counted twice, and an interrupted evaluation goes on where it stopped, with any
-number of processes. The processes share a file system.
+Of the samples that have no record yet, each process takes the next one when it is ready for it, and writes one
+file per sample. So slow samples and slow machines hold nobody up, nothing is padded, gathered or counted twice,
+and an interrupted evaluation goes on where it stopped, with any number of processes. The processes share a file
+system.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import broadcast_object_list, set_seed
-from torch.utils.data import DataLoader, Subset
+from torch.distributed import HashStore, PrefixStore, Store
+from torch.distributed.distributed_c10d import _get_default_store
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from flmm.assembly import build_model, png_dataset, read_config, res_dataset
@@ -70,6 +74,7 @@ class Evaluation:
         self.model = build_model(self.config, args.checkpoint, self.accelerator.device)
         # `repr` of the plain dict: two configs that build the same model have the same hash
         model = hashlib.sha256(repr(self.config.to_dict()["model"]).encode()).hexdigest()[:16]
+        self._queues = 0
         self._identity = {"model": model, "checkpoint": fingerprint(args.checkpoint)}
         if args.checkpoint is None:
             self.accelerator.print("no --checkpoint: evaluating the head as the config builds it")
@@ -89,23 +94,35 @@ class Evaluation:
             store = RecordStore(folder, run, overwrite)
         dataset = build()
         count = min(len(dataset), self.args.limit or len(dataset))
-        self._evaluate(dataset, store, self._share(store.missing(count)), f"{split} ({protocol})")
+        self._evaluate(dataset, store, self._queue(store.missing(count)), f"{split} ({protocol})")
         self.accelerator.wait_for_everyone()
         return store.read(count)
 
-    def _share(self, missing: list[int]) -> list[int]:
-        """This process's part of what the main process found missing (others may be writing already)."""
-        agreed = broadcast_object_list([missing])[0] if self.accelerator.num_processes > 1 else missing
-        return agreed[self.accelerator.process_index :: self.accelerator.num_processes]
+    def _queue(self, missing: list[int]) -> Queue:
+        """What the main process found missing (others may be writing already), shared by all processes."""
+        if self.accelerator.num_processes == 1:
+            return Queue(missing, HashStore())
+        self._queues += 1
+        return Queue(broadcast_object_list([missing])[0], PrefixStore(f"queue{self._queues}", _get_default_store()))
 
     @torch.no_grad()
-    def _evaluate(self, dataset: Any, store: RecordStore, indices: list[int], title: str) -> None:
+    def _evaluate(self, dataset: Any, store: RecordStore, queue: Queue, title: str) -> None:
+        ahead = 1 if self.args.workers else None  # a worker that has taken many samples would keep them from others
         items = DataLoader(
-            Subset(dataset, indices), batch_size=None, num_workers=self.args.workers, collate_fn=_untouched
+            dataset,
+            batch_size=None,
+            sampler=queue,
+            num_workers=self.args.workers,
+            prefetch_factor=ahead,
+            collate_fn=_untouched,
         )
-        shown = tqdm(items, desc=title, unit="image", disable=not self.accelerator.is_main_process)
-        for index, item in zip(indices, shown, strict=True):
-            store.write(index, {"index": index, **evaluate_item(self.model, item)})
+        hidden = not self.accelerator.is_main_process
+        with tqdm(desc=title, unit="image", total=len(queue.indices), disable=hidden) as bar:
+            for item in items:
+                position = queue.taken.popleft()  # the loader keeps the order
+                index = queue.indices[position]
+                store.write(index, {"index": index, **evaluate_item(self.model, item)})
+                bar.update(position + 1 - bar.n)  # of all processes: positions are given out in order
 
     def report(self, name: str, metrics: Metrics) -> None:
         """Writes `<name>.json` into the output folder, on the main process."""
@@ -118,6 +135,28 @@ class Evaluation:
     def close(self) -> None:
         """Ends the processes' group."""
         self.accelerator.end_training()
+
+
+class Queue:
+    """Indices that several processes share: who asks gets the next one, and nobody gets it again.
+
+    Args:
+        indices: The same in all processes.
+        store: Counts how many are taken; gone with the processes, so nothing is left of a run that was killed.
+
+    Attributes:
+        taken: Positions that this process got and has not worked off.
+    """
+
+    def __init__(self, indices: Sequence[int], store: Store):
+        self.indices = indices
+        self.taken: deque[int] = deque()
+        self._store = store
+
+    def __iter__(self) -> Iterator[int]:
+        while (position := self._store.add("taken", 1) - 1) < len(self.indices):
+            self.taken.append(position)
+            yield self.indices[position]
 
 
 def _default_output(args: argparse.Namespace) -> Path:

@@ -24,12 +24,14 @@ import mmengine
 import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
-from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
+from mmengine.device import get_device
+from mmengine.dist import all_gather_object, all_reduce, barrier, get_rank, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS, RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 from mmengine.runner.loops import IterBasedTrainLoop, _InfiniteDataloaderIterator
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Sampler
 
 from flmm.checkpoint import (
@@ -42,6 +44,7 @@ from flmm.checkpoint import (
     save_atomically,
     trainable,
 )
+from flmm.frozen_parts import check_alike, frozen_names, init_head
 
 
 class _SharedRun:
@@ -63,7 +66,8 @@ class _SharedRun:
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Registers the hooks of the config, and :class:`HealthHook`."""
         super().register_hooks(default_hooks, custom_hooks)  # type: ignore[misc]
-        self.register_hook(HealthHook())  # type: ignore[attr-defined]
+        # before all others: what it averages is what they log
+        self.register_hook(HealthHook(), priority="HIGHEST")  # type: ignore[attr-defined]
 
     def load_or_resume(self) -> None:
         """Loads or resumes as the config says; ``resume = True`` alone takes the newest checkpoint."""
@@ -96,6 +100,17 @@ class _SharedRun:
 @RUNNERS.register_module()
 class CustomRunner(_SharedRun, Runner):
     """MMEngine's Runner that saves trainable parameters only, atomically, and resumes exactly."""
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wraps the model for several processes; DistributedDataParallel does not send the frozen parameters."""
+        if self.distributed:
+            check_alike(model)
+            ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+            ignore(model, frozen_names(model))
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def _init_model_weights(self) -> None:
+        init_head(self._bare_model)
 
     def save_checkpoint(
         self,
@@ -181,11 +196,20 @@ class DeepSpeedRunner(_SharedRun, FlexibleRunner):
             publish(part, path)
         barrier()
 
-    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Loads a head of any kind (``load_from``), also into the float32 copies the optimizer keeps."""
-        load_head(self._bare_model, filename)
-        if hasattr(self.optim_wrapper.optimizer, "refresh_fp32_params"):
-            self.optim_wrapper.optimizer.refresh_fp32_params()
+    def build_strategy(self, strategy: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Builds xtuner's DeepSpeedStrategy as the :class:`HeadStrategy`; others as they are."""
+        from flmm.deepspeed_strategy import HeadStrategy
+
+        if isinstance(strategy, dict) and "DeepSpeedStrategy" in str(strategy["type"]):
+            strategy = {**strategy, "type": HeadStrategy}
+        return super().build_strategy(strategy, *args, **kwargs)
+
+    def train(self) -> nn.Module:
+        """Trains; ``load_from`` is loaded before DeepSpeed makes its float32 copies of the head."""
+        if self._load_from is not None and not self._resume:
+            self.strategy.head = self._load_from
+            self._has_loaded = True
+        return super().train()
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continues a DeepSpeed run.
@@ -279,28 +303,45 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 class HealthHook(Hook):
-    """Stops a run at the first loss that is not finite, and logs the memory of CPU runs."""
+    """Averages what is logged over the processes, stops a run at the first loss that is not finite, logs memory."""
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Checks the losses before anything is saved.
+        """Checks the losses before anything is saved; later hooks find their averages in `outputs`.
 
         Raises:
-            FloatingPointError: With the iteration, the losses and the files of the samples.
+            FloatingPointError: In every process, with the iteration, its own losses and the files of its samples.
         """
-        losses = {name: value.item() for name, value in (outputs or {}).items() if "loss" in name}
-        if not all(math.isfinite(value) for value in losses.values()):
-            samples = data_batch.get("data", []) if isinstance(data_batch, dict) else []
-            names = ", ".join(str(sample.get("file_name", "?")) for sample in samples) or "unknown"
-            raise FloatingPointError(
-                f"loss is not finite in iteration {runner.iter + 1}: {losses}; sample: {names}. "
-                "Nothing was saved since the last checkpoint. Look at this sample's image and masks, or lower the "
-                "learning rate"
-            )
+        terms = {} if outputs is None else outputs
+        own = dict(zip(terms, torch.stack([value.detach().double() for value in terms.values()]).tolist(), strict=True))
+        terms.update(average(own))
+        if not all(math.isfinite(value) for name, value in terms.items() if "loss" in name):
+            raise FloatingPointError(_not_finite(runner.iter + 1, own, data_batch))
         if not torch.cuda.is_available():  # on GPUs MMEngine logs it
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             runner.message_hub.update_scalar("train/memory", peak)
+
+
+def average(values: dict[str, float]) -> dict[str, float]:
+    """The mean of each value over the processes."""
+    if get_world_size() == 1:
+        return values
+    means = torch.tensor(list(values.values()), dtype=torch.float64, device=get_device())
+    all_reduce(means, "mean")
+    return dict(zip(values, means.tolist(), strict=True))
+
+
+def _not_finite(iteration: int, terms: dict[str, float], data_batch: Any) -> str:
+    losses = {name: value for name, value in terms.items() if "loss" in name}
+    samples = data_batch.get("data", []) if isinstance(data_batch, dict) else []
+    names = ", ".join(str(sample.get("file_name", "?")) for sample in samples) or "unknown"
+    if all(math.isfinite(value) for value in losses.values()):
+        return f"loss is not finite in iteration {iteration} of another process; its own message names the sample"
+    return (
+        f"loss is not finite in iteration {iteration}: {losses}; sample: {names}. Nothing was saved since the last "
+        "checkpoint. Look at this sample's image and masks, or lower the learning rate"
+    )
 
 
 @HOOKS.register_module()

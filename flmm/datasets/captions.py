@@ -1,21 +1,19 @@
 """Panoptic Narrative Grounding captions joined with COCO's panoptic annotation, compact in memory."""
 
-import gc
-import json
-import pickle
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from mmengine.logging import print_log
+from msgspec import Raw, Struct
 from PIL import Image
 
-_CURE = "see docs/data.md for the sources, and run `flmm data check`"
+from flmm.datasets.annotations import CURE, PackedList, decode, decode_file, no_collection
 
 
-class Segment(NamedTuple):
+class Segment(Struct, frozen=True, array_like=True, gc=False):
     """A piece of a caption; a phrase when it names panoptic segments."""
 
     words: str
@@ -29,6 +27,14 @@ class Segment(NamedTuple):
         return len(self.ids) > 0
 
 
+class Caption(Struct, frozen=True, array_like=True, gc=False):
+    """A caption and the files of its picture."""
+
+    file_name: str
+    segm_file: str
+    segments: tuple[Segment, ...]
+
+
 class PanopticImage(NamedTuple):
     """What the panoptic annotation says of one image."""
 
@@ -39,43 +45,56 @@ class PanopticImage(NamedTuple):
     things: dict[int, bool]  # segment id -> is it a thing (else stuff)
 
 
-class PackedList(Sequence):
-    """A read-only list that keeps its items pickled in one buffer.
-
-    134,272 captions as Python objects take several times the memory, once more in every worker, because
-    reading an object writes its reference count.
-    """
-
-    def __init__(self, items: Iterable[Any]) -> None:
-        blobs = [pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL) for item in items]
-        self._ends = np.cumsum([len(blob) for blob in blobs], dtype=np.int64)
-        self._buffer = np.frombuffer(b"".join(blobs), dtype=np.uint8)
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, index):
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"item {index} of {len(self)}")
-        index %= len(self)
-        start = self._ends[index - 1] if index else 0
-        return pickle.loads(self._buffer[start : self._ends[index]].data)
+class _Piece(Struct, gc=False):
+    utterance: str
+    segment_ids: list[int]
+    plural: bool
 
 
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Reading annotations makes millions of objects, none in a cycle; collecting them doubles the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+class _Narrative(Struct, gc=False):
+    image_id: int
+    segments: list[_Piece]
+
+
+class _Image(Struct, gc=False):
+    id: int
+    file_name: str
+    height: int
+    width: int
+
+
+class _Annotation(Struct, gc=False):
+    image_id: int
+    segments_info: Raw
+
+
+class _Info(Struct, gc=False):
+    id: int
+    category_id: int
+
+
+class _Category(Struct, gc=False):
+    id: int
+    isthing: bool
+
+
+class _Panoptic(Struct):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+# Not strict: published files write some ids as strings, and truth as 0 and 1.
+_NARRATIVES = msgspec.json.Decoder(list[Raw])
+_NARRATIVE = msgspec.json.Decoder(_Narrative, strict=False)
+_PANOPTIC = msgspec.json.Decoder(_Panoptic, strict=False)
+_INFOS = msgspec.json.Decoder(list[_Info], strict=False)
 
 
 @no_collection()
-def read_captions(json_file: str | Path, panoptic_json_file: str | Path, allow_missing: bool = False) -> PackedList:
+def read_captions(
+    json_file: str | Path, panoptic_json_file: str | Path, allow_missing: bool = False
+) -> PackedList[Caption]:
     """Every caption with at least one phrase, joined with its image's panoptic annotation.
 
     Args:
@@ -83,67 +102,84 @@ def read_captions(json_file: str | Path, panoptic_json_file: str | Path, allow_m
         panoptic_json_file: `panoptic_*.json` of the same split.
         allow_missing: Accept plural phrases with a segment that the panoptic annotation lacks.
 
-    Returns:
-        (image file, panoptic PNG, segments) for each caption.
-
     Raises:
-        ValueError: An image or segment that the panoptic annotation lacks, a phrase without words, no
-            caption left.
+        FileNotFoundError: A file is missing.
+        ValueError: A file is cut or of another format, an image or segment that the panoptic annotation
+            lacks, a phrase without words, no caption left.
     """
-    images = read_panoptic(panoptic_json_file)
-    captions = list(read_segments(json_file))
-    problems: list[str] = []
-    items = PackedList(
-        _joined(images.get(image_id), image_id, segments, allow_missing, problems)
-        for image_id, segments in captions
-        if any(segment.ids for segment in segments)
-    )
+    images = Panoptic(panoptic_json_file)
+    total, problems = 0, []
+
+    def joined() -> Iterator[Caption]:
+        nonlocal total
+        for image_id, segments in read_segments(json_file):
+            total += 1
+            if not any(segment.ids for segment in segments):
+                continue
+            image = images.get(image_id)
+            if problem := problem_of(image, image_id, segments, allow_missing):
+                problems.append(problem)
+            elif image is not None:
+                yield _join(image, segments)
+
+    items = PackedList(joined(), Caption)
     if problems:
-        raise ValueError(_report(json_file, panoptic_json_file, problems, len(captions)))
+        raise ValueError(_report(json_file, panoptic_json_file, problems, total))
     if not len(items):
-        raise ValueError(f"{json_file} has no caption with a grounded phrase ({len(captions)} captions)")
-    print_log(
-        f"{json_file}: {len(items)} captions, {len(captions) - len(items)} without a phrase left out",
-        "current",
-    )
+        raise ValueError(f"{json_file} has no caption with a grounded phrase ({total} captions)")
+    print_log(f"{json_file}: {len(items)} captions, {total - len(items)} without a phrase left out", "current")
     return items
 
 
-def read_json(path: str | Path, object_hook=None) -> Any:
-    """A JSON file; FileNotFoundError or ValueError name the file and the cure."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file, object_hook=object_hook)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"no annotation file {path}: {_CURE}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not complete JSON ({error}): fetch it again; {_CURE}") from error
+class Panoptic(Mapping[int, PanopticImage]):
+    """COCO's panoptic annotation by image id. PNGs are named like the images, as mmdet does it.
 
+    The segments of an image are decoded each time they are asked for: 1.3 million of them as objects would take
+    ten times the memory of the file.
 
-def read_panoptic(path: str | Path) -> dict[int, PanopticImage]:
-    """COCO panoptic annotation by image id. PNGs are named like the images, as mmdet does it."""
-    data = read_json(path, object_hook=_slim_panoptic)
-    isthing = {category["id"]: bool(category["isthing"]) for category in data["categories"]}
-    segments = {
-        annotation["image_id"]: {i: isthing[category] for i, category in annotation["segments_info"]}
-        for annotation in data["annotations"]
-    }
-    return {
-        image["id"]: PanopticImage(
-            image["file_name"],
-            image["file_name"].replace(".jpg", ".png"),
-            image["height"],
-            image["width"],
-            segments.get(image["id"], {}),
-        )
-        for image in data["images"]
-    }
+    Args:
+        path: `panoptic_*.json`.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It is cut or of another format.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        content = decode_file(path, _PANOPTIC)
+        self._path = path
+        self._isthing = {category.id: category.isthing for category in content.categories}
+        self._images = {image.id: image for image in content.images}
+        self._infos = {annotation.image_id: annotation.segments_info for annotation in content.annotations}
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._images)
+
+    def __getitem__(self, image_id: int) -> PanopticImage:
+        image = self._images[image_id]
+        png = image.file_name.replace(".jpg", ".png")
+        return PanopticImage(image.file_name, png, image.height, image.width, self._things(image_id))
+
+    def _things(self, image_id: int) -> dict[int, bool]:
+        raw = self._infos.get(image_id)
+        infos = [] if raw is None else decode(raw, _INFOS, f"{self._path}, image {image_id}")
+        try:
+            return {info.id: self._isthing[info.category_id] for info in infos}
+        except KeyError as error:  # which a Mapping would take for an image that is not there
+            raise ValueError(f"{self._path}: image {image_id} has category {error}, which `categories` lacks") from None
 
 
 def read_segments(path: str | Path) -> Iterator[tuple[int, tuple[Segment, ...]]]:
     """(image id, segments) of every caption of a PNG file, with or without phrases."""
-    for item in read_json(path, object_hook=_slim_caption):
-        yield int(item["image_id"]), tuple(item["segments"])
+    for index, raw in enumerate(decode_file(path, _NARRATIVES)):
+        item = decode(raw, _NARRATIVE, f"{path}, caption {index}")
+        yield (
+            item.image_id,
+            tuple(Segment(piece.utterance, tuple(piece.segment_ids), piece.plural) for piece in item.segments),
+        )
 
 
 def segment_map(path: str | Path) -> np.ndarray:
@@ -152,7 +188,7 @@ def segment_map(path: str | Path) -> np.ndarray:
         with Image.open(path) as image:
             rgb = np.asarray(image.convert("RGB"), dtype=np.int32)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"no panoptic PNG {path}: its folder may be cut short; {_CURE}") from error
+        raise FileNotFoundError(f"no panoptic PNG {path}: its folder may be cut short; {CURE}") from error
     except (OSError, SyntaxError) as error:
         raise ValueError(f"panoptic PNG {path} cannot be decoded ({error}): it is cut, unpack it again") from error
     return rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
@@ -165,7 +201,7 @@ def problem_of(
     if image is None:
         return f"image {image_id} is not in it"
     for segment in segments:
-        if segment.is_phrase and not segment.words.strip():
+        if segment.ids and not segment.words.strip():
             return f"a phrase of image {image_id} has segments {list(segment.ids)} but no words"
         absent = [i for i in segment.ids if i not in image.things]
         if absent and not (allow_missing and segment.plural):
@@ -173,22 +209,14 @@ def problem_of(
     return ""
 
 
-def _joined(
-    image: PanopticImage | None,
-    image_id: int,
-    segments: Sequence[Segment],
-    allow_missing: bool,
-    problems: list[str],
-) -> tuple[str, str, tuple[Segment, ...]] | None:
-    problem = problem_of(image, image_id, segments, allow_missing)
-    if problem or image is None:
-        problems.append(problem)
-        return None
+def _join(image: PanopticImage, segments: Sequence[Segment]) -> Caption:
     joined = tuple(
-        Segment(words, ids, plural, bool(ids) and (plural or image.things[ids[0]]))
-        for words, ids, plural, _ in segments
+        Segment(segment.words, segment.ids, segment.plural, segment.plural or image.things[segment.ids[0]])
+        if segment.ids
+        else segment
+        for segment in segments
     )
-    return image.file_name, image.segm_file, joined
+    return Caption(image.file_name, image.segm_file, joined)
 
 
 def _report(json_file, panoptic_json_file, problems: list[str], total: int) -> str:
@@ -197,16 +225,3 @@ def _report(json_file, panoptic_json_file, problems: list[str], total: int) -> s
         f"{problems[0]}. Are both files of the same split (train or val), and complete? "
         "allow_empty_masks=True accepts plural phrases whose segments are missing"
     )
-
-
-def _slim_caption(entry: dict[str, Any]) -> Any:
-    """Drops the rest of a caption's segment while the file is parsed: the whole tree takes gigabytes."""
-    if "utterance" in entry:
-        return Segment(entry["utterance"], tuple(int(i) for i in entry["segment_ids"]), bool(entry["plural"]))
-    return entry
-
-
-def _slim_panoptic(entry: dict[str, Any]) -> Any:
-    if "category_id" in entry:
-        return entry["id"], entry["category_id"]
-    return entry

@@ -1,7 +1,6 @@
 """The parts of a data directory and what is checked of each."""
 
 import os
-import pickle
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -12,15 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from flmm.datasets.captions import (
-    no_collection,
-    problem_of,
-    read_json,
-    read_panoptic,
-    read_segments,
-    segment_map,
-)
+from flmm.datasets.annotations import no_collection
+from flmm.datasets.captions import Panoptic, problem_of, read_segments, segment_map
 from flmm.datasets.images import as_annotated, read_image
+from flmm.datasets.refcoco import Image, Instance, read_instances, read_refs
 
 COCO = "http://images.cocodataset.org"
 PANOPTIC = f"{COCO}/annotations/panoptic_annotations_trainval2017.zip (the PNG folders are zip files inside it)"
@@ -86,7 +80,7 @@ def check_png(root: Path, report: Report, split: str) -> None:
     folder, pictures = annotations / f"panoptic_{split}2017", root / f"{split}2017"
     zips = f"{COCO}/zips/{split}2017.zip"
     captions = _read(captions_file, CAPTIONS, lambda path: list(read_segments(path)), report)
-    images = _read(panoptic_file, PANOPTIC, read_panoptic, report)
+    images = _read(panoptic_file, PANOPTIC, lambda path: dict(Panoptic(path)), report)
     if captions is None or images is None:
         _folders({folder: PANOPTIC, pictures: zips}, report)
         return
@@ -106,20 +100,19 @@ def check_png(root: Path, report: Report, split: str) -> None:
 def check_refs(root: Path, report: Report, name: str, refs_file: str) -> None:
     """Expressions, instances and the images of one RefCOCO agree."""
     source, zips, pictures = REFS.format(name), f"{COCO}/zips/train2014.zip", root / "train2014"
-    instances = _read(root / name / "instances.json", source, read_json, report)
-    refs = _read(root / name / refs_file, source, _read_pickle, report)
-    if instances is None or refs is None:
+    known = _read(root / name / "instances.json", source, read_instances, report)
+    refs = _read(root / name / refs_file, source, read_refs, report)
+    if known is None or refs is None:
         _folders({pictures: zips}, report)
         return
-    annotations = {annotation["id"]: annotation for annotation in instances["annotations"]}
-    images = {image["id"]: image for image in instances["images"]}
+    images, annotations = known
     problems = [p for ref in refs if (p := _ref_problem(ref, annotations, images))]
     splits = ", ".join(f"{split} {count}" for split, count in sorted(Counter(r["split"] for r in refs).items()))
     report.problems(root / name / refs_file, problems, f"{len(refs)} objects ({splits})", source)
     used = sorted({ref["image_id"] for ref in refs} & set(images))
-    _folder(pictures, {images[i]["file_name"] for i in used}, zips, report)
+    _folder(pictures, {images[i].file_name for i in used}, zips, report)
     chosen = report.chosen(used)
-    found = [p for i in chosen if (p := _image_problem(images[i], pictures / images[i]["file_name"]))]
+    found = [p for i in chosen if (p := _image_problem(images[i], pictures / images[i].file_name))]
     report.problems(pictures, found, f"{len(chosen)} images of {name} opened", zips)
 
 
@@ -139,14 +132,9 @@ def _read(path: Path, source: str, reader: Callable[[Path], Any], report: Report
         return reader(path)
     except FileNotFoundError:
         report.broken(path, "missing", f"{path.name}: {source}")
-    except (ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        report.broken(path, f"unreadable: {error or type(error).__name__}", f"{path.name}: {source}")
+    except ValueError as error:
+        report.broken(path, f"unreadable: {error}", f"{path.name}: {source}")
     return None
-
-
-def _read_pickle(path: Path) -> list[dict[str, Any]]:
-    with open(path, "rb") as file:
-        return pickle.load(file)
 
 
 def _folders(sources: dict[Path, str], report: Report) -> None:
@@ -186,7 +174,7 @@ def _png_problem(image, segments, folder: Path, pictures: Path) -> str:
     return ""
 
 
-def _image_problem(image: dict[str, Any], path: Path) -> str:
+def _image_problem(image: Image, path: Path) -> str:
     """What is wrong with one image; its masks are drawn on it as it is stored."""
     try:
         stored = read_image(path)
@@ -194,12 +182,12 @@ def _image_problem(image: dict[str, Any], path: Path) -> str:
         return ""
     except ValueError as error:
         return str(error)
-    if (stored.height, stored.width) == (image["height"], image["width"]):
+    if (stored.height, stored.width) == (image.height, image.width):
         return ""
-    return f"{path} is {stored.height} x {stored.width}, not {image['height']} x {image['width']} (height x width)"
+    return f"{path} is {stored.height} x {stored.width}, not {image.height} x {image.width} (height x width)"
 
 
-def _ref_problem(ref: dict[str, Any], annotations: dict[int, Any], images: dict[int, Any]) -> str:
+def _ref_problem(ref: dict[str, Any], annotations: dict[int, Instance], images: dict[int, Image]) -> str:
     annotation = annotations.get(ref["ann_id"])
     if annotation is None:
         return f"object {ref['ref_id']}: no annotation {ref['ann_id']}"
@@ -207,16 +195,16 @@ def _ref_problem(ref: dict[str, Any], annotations: dict[int, Any], images: dict[
         return f"object {ref['ref_id']}: no image {ref['image_id']}"
     if not all(sentence["raw"].strip() for sentence in ref["sentences"]) or not ref["sentences"]:
         return f"object {ref['ref_id']} has an empty expression"
-    if not _has_pixels(annotation["segmentation"], images[ref["image_id"]]):
+    if not _has_pixels(annotation.shape, images[ref["image_id"]]):
         return f"annotation {ref['ann_id']} covers no pixel of image {ref['image_id']}: its mask would be empty"
     return ""
 
 
-def _has_pixels(shape: Any, image: dict[str, Any]) -> bool:
+def _has_pixels(shape: Any, image: Image) -> bool:
     """Whether a COCO segmentation (polygons, or run lengths) makes a mask that is not empty."""
     if isinstance(shape, list):
         shape = [polygon for polygon in shape if len(polygon) >= 6 and len(polygon) % 2 == 0]
-        return bool(shape) and bool(coco_mask.area(coco_mask.frPyObjects(shape, image["height"], image["width"])).any())
+        return bool(shape) and bool(coco_mask.area(coco_mask.frPyObjects(shape, image.height, image.width)).any())
     if isinstance(shape["counts"], list):
         shape = coco_mask.frPyObjects(shape, *shape["size"])
     return bool(coco_mask.area(shape))

@@ -88,12 +88,13 @@ class PNGDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """See `SampleBuilder.build`; also `mask_infos` (plural, isthing), `file_name` and `phrases`."""
-        file_name, segm_file, segments = self.items[index]
-        phrases = [segment for segment in segments if segment.is_phrase]
-        masks = self._masks(self.panoptic_png_path / segm_file, phrases)
+        caption = self.items[index]
+        file_name = caption.file_name
+        phrases = [segment for segment in caption.segments if segment.is_phrase]
+        masks = self._masks(self.panoptic_png_path / caption.segm_file, phrases)
         image = read_image(os.path.join(self.image_folder, file_name), self.backend_args)
         source = f"{self.json_file}, {file_name}"
-        pieces = caption_pieces(segments)
+        pieces = caption_pieces(caption.segments)
         caption_ids, mask_ids = encode_pieces(self.builder.tokenizer, pieces, source)
         return self.builder.build(
             as_annotated(image, (masks.shape[-2], masks.shape[-1]), source),

@@ -11,7 +11,8 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 import flmm  # noqa: F401  (applies the patches that mmdet needs)
-from flmm.datasets.captions import PackedList, segment_map
+from flmm.datasets.annotations import PackedList
+from flmm.datasets.captions import segment_map
 from flmm.datasets.llava_processors import CustomLlavaImageProcessor
 from flmm.datasets.png import PNGDataset, concat_datasets, custom_collate_fn
 from flmm.datasets.transforms import PILLoadImageFromFile, RefCOCO2PNG
@@ -220,9 +221,10 @@ def test_segment_ids_use_all_three_channels(tmp_path):
 
 def test_packed_list():
     items = [("a", i, (i,) * i) for i in range(20)]
-    packed = PackedList(items)
+    packed = PackedList(iter(items), tuple[str, int, tuple[int, ...]])
     assert list(packed) == items
     assert packed[-1] == items[-1]
     with pytest.raises(IndexError, match="item 20 of 20"):
         packed[20]
-    assert len(PackedList([])) == 0
+    assert list(pickle.loads(pickle.dumps(packed))) == items  # for workers that are spawned, not forked
+    assert len(PackedList([], int)) == 0

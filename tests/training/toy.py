@@ -1,11 +1,12 @@
 """A model and data of no meaning, for tests of the runners: one frozen and one trained layer."""
 
+import resource
 import time
 
 import torch
 from mmengine.model import BaseModel
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 
 class ToyData(Dataset):
@@ -29,21 +30,22 @@ class ToyModel(BaseModel):
         poison: Name of the file whose loss is NaN.
         note: File to which every training step appends the names of its samples and its loss.
         pause: Seconds every step takes.
+        dropout: Its probability; 0 for runs that draw different random numbers and must agree.
     """
 
-    def __init__(self, poison=None, note=None, pause=0):
+    def __init__(self, poison=None, note=None, pause=0, dropout=0.3):
         super().__init__()
         self.frozen = nn.Linear(4, 8).requires_grad_(False)
         self.head = nn.Linear(8, 1)
         self.unused = nn.Parameter(torch.zeros(2))
-        self.poison, self.note, self.pause = poison, note, pause
+        self.poison, self.note, self.pause, self.dropout = poison, note, pause, dropout
         with torch.no_grad():
             for number, parameter in enumerate(self.parameters()):
                 parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter) * (number + 1) / 4)
 
     def forward(self, data, data_samples=None, mode="loss"):
         x = torch.stack([sample["x"] for sample in data]).to(self.head.weight)
-        y = self.head(nn.functional.dropout(self.frozen(x), 0.3, training=True))
+        y = self.head(nn.functional.dropout(self.frozen(x), self.dropout, training=True))
         loss = ((y - 1) ** 2).float().mean()
         if any(sample["file_name"] == self.poison for sample in data):
             loss = loss * float("nan")
@@ -53,3 +55,30 @@ class ToyModel(BaseModel):
             with open(self.note, "a") as file:
                 file.write(f"{names} {loss.item():.8f}\n")
         return {"loss_toy": loss}
+
+
+def captions_alike(dataset, size=8):
+    """The first samples of a data set that have as many masks as most of them have."""
+    from xtuner.registry import BUILDER
+
+    built = BUILDER.build(dataset)
+    counts = [len(built[index]["masks"]) for index in range(min(len(built), 5 * size))]
+    usual = max(set(counts), key=counts.count)
+    return Subset(built, [index for index, count in enumerate(counts) if count == usual][:size])
+
+
+def fill_the_disk():
+    """From iteration 6 on no file of a checkpoint may be larger than 3,000 bytes: a full disk looks the same."""
+    from flmm.runner import DeepSpeedRunner
+
+    save, limits = DeepSpeedRunner.save_checkpoint, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def save_on_a_disk_that_fills(self, *args, **kwargs):
+        if self.iter > 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+        try:
+            save(self, *args, **kwargs)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    DeepSpeedRunner.save_checkpoint = save_on_a_disk_that_fills

@@ -1,5 +1,8 @@
 """A grounding model without weights: obeys the contract of FrozenLMM, reads the answer off the sample."""
 
+import os
+import time
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
@@ -13,7 +16,8 @@ class FakeBackbone(nn.Module):
 class FakeGrounder(BaseModel):
     """Coarse masks are the ground truth at a quarter of its size, refined ones the ground truth with noise.
 
-    Without ground truth each phrase gets a disc. The noise depends on the picture only.
+    Without ground truth each phrase gets a disc. The noise depends on the picture only. The environment variable
+    SECONDS_PER_SAMPLE makes it slow.
     """
 
     def __init__(self, noise=1.0, pretrained=None):
@@ -27,6 +31,7 @@ class FakeGrounder(BaseModel):
         return [self.ground(s) for s in data] if isinstance(data, list) else self.ground(data)
 
     def ground(self, sample):
+        time.sleep(float(os.environ.get("SECONDS_PER_SAMPLE", 0)))
         image = sample["image"]
         num_phrases = int(sample["mask_ids"].max()) + 1
         masks = sample.get("gt_masks", discs(num_phrases, image.height, image.width)).float()

@@ -3,15 +3,20 @@
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.distributed import HashStore
 
 from flmm.datasets.shapes import make_shapes
+from flmm.evaluate import Queue
 from flmm.records import RecordStore, decode_mask, fingerprint
 
 ROOT = Path(__file__).parents[2]
@@ -31,15 +36,21 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-def launch(script, shapes, checkpoint, output, *arguments, processes=1):
+def start(script, shapes, checkpoint, output, *arguments, processes=1, **environment):
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     command += ["--main_process_port", "0", f"scripts/{script}.py", CONFIG, "--checkpoint", str(checkpoint)]
     command += ["--data-root", str(shapes), "--output", str(output), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests/use"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests/use"), "OMP_NUM_THREADS": "1", **environment}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)
+
+
+def launch(*run, **options):
+    process = start(*run, **options)
+    printed = process.communicate(timeout=900)[0]
+    assert process.returncode == 0, printed
+    return printed
 
 
 def records(folder):
@@ -72,6 +83,45 @@ def test_png_is_the_same_with_two_processes_and_after_an_interruption(shapes, ch
     assert f"{refined['things']['average_recall']:.2f}" in printed
     mask = decode_mask(phrases[0]["refined"]["mask"])
     assert mask.shape == (one["000000.json"]["height"], one["000000.json"]["width"])
+
+
+@pytest.mark.slow
+def test_two_processes_killed_in_mid_evaluation_go_on_where_they_were(shapes, checkpoint, tmp_path):
+    run = ("multiprocess_eval_png", shapes, checkpoint)
+    samples = tmp_path / "killed/png_val.teacher_forced/samples"
+    process = start(*run, tmp_path / "killed", processes=2, SECONDS_PER_SAMPLE="0.5")
+    while len(list(samples.glob("0*.json"))) < 3:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    written = {file: file.stat().st_mtime_ns for file in samples.glob("0*.json")}
+    assert 3 <= len(written) < VAL
+    launch(*run, tmp_path / "killed", processes=2)
+    assert all(file.stat().st_mtime_ns == changed for file, changed in written.items())
+    launch(*run, tmp_path / "whole")
+    killed, whole = (tmp_path / name for name in ("killed", "whole"))
+    assert records(killed / "png_val.teacher_forced") == records(whole / "png_val.teacher_forced")
+    metrics = [json.loads((folder / "png.json").read_text())["splits"] for folder in (killed, whole)]
+    assert metrics[0] == metrics[1]
+
+
+def test_the_one_who_is_ready_takes_the_next_sample():
+    """One sample takes as long as the other nine; shared out by number each would have half of them."""
+    store, work = HashStore(), {}
+
+    def evaluate(name):
+        queue = Queue(range(100, 110), store)
+        for index in queue:
+            work.setdefault(name, []).append(index)
+            time.sleep(0.9 if index == 100 else 0.1)
+            assert queue.taken.popleft() == index - 100
+
+    threads = [threading.Thread(target=evaluate, args=(name,)) for name in "ab"]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sorted(work["a"] + work["b"]) == list(range(100, 110))
+    assert min(len(work["a"]), len(work["b"])) <= 2
 
 
 @pytest.mark.slow

@@ -1,0 +1,139 @@
+"""RefCOCO's annotation files; the items of mmdet's RefCocoDataset, made without keeping the files in memory."""
+
+import pickle
+import random
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import msgspec
+from mmengine.fileio import get_file_backend
+from msgspec import Raw, Struct
+
+from flmm.datasets.annotations import CURE, decode_file, no_collection
+
+Ref = dict[str, Any]
+
+
+class Image(Struct, gc=False):
+    """An image of instances.json."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+
+
+class Instance(Struct, gc=False):
+    """An object of instances.json; its polygons or run lengths stay JSON until they are needed."""
+
+    id: int
+    segmentation: Raw
+
+    @property
+    def shape(self) -> Any:
+        """COCO segmentation: lists of x, y, or a dict of run lengths."""
+        return msgspec.json.decode(self.segmentation)
+
+
+class _Instances(Struct):
+    images: list[Image]
+    annotations: list[Instance]
+
+
+_INSTANCES = msgspec.json.Decoder(_Instances, strict=False)
+
+
+def read_instances(path: str | Path) -> tuple[dict[int, Image], dict[int, Instance]]:
+    """Images and objects of an instances.json by id (errors: `decode_file`)."""
+    content = decode_file(path, _INSTANCES)
+    return {image.id: image for image in content.images}, {item.id: item for item in content.annotations}
+
+
+def read_refs(path: str | Path) -> list[Ref]:
+    """The references of a refs(...).p.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It is no pickle, or cut.
+    """
+    try:
+        return mmengine.load(path, file_format="pkl")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no annotation file {path}: {CURE}") from error
+    except (EOFError, pickle.UnpicklingError, ValueError, KeyError, IndexError) as error:
+        raise ValueError(f"{path} is no complete pickle ({error}): fetch it again; {CURE}") from error
+
+
+@no_collection()
+def load_data_list(self: Any) -> list[dict[str, Any]]:
+    """`RefCocoDataset.load_data_list`: one item per image of the split, with expressions and masks.
+
+    Items and their order equal those of mmdet 3.3.0: of two references to one object the later one's sentences
+    are used at the place of the first, and images come in the order of a Python set of their ids.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file is cut, the split has no reference, or an object or image is missing.
+    """
+    refs = read_refs(self.split_file)
+    objects = _objects(refs, self.split)
+    if not objects:
+        known = sorted({ref["split"] for ref in refs})
+        raise ValueError(f'No sample in split "{self.split}" of {self.split_file}; it has {", ".join(known)}')
+    del refs  # sentences of the other splits
+    images, instances = read_instances(self.ann_file)
+    _check_known(objects.values(), images, instances, f"{self.ann_file} lacks, but {self.split_file} names")
+    prefix = self.data_prefix["img_path"]
+    join_path = get_file_backend(prefix).join_path
+    return [
+        {
+            "img_path": join_path(prefix, images[image].file_name),
+            "img_id": image,
+            **_expressions(found, instances, self.text_mode),
+        }
+        for image, found in _by_image(objects.values()).items()
+    ]
+
+
+def _objects(refs: Sequence[Ref], split: str) -> dict[int, Ref]:
+    """The reference of each object of a split, by annotation id."""
+    by_id = {ref["ref_id"]: ref for ref in refs}
+    chosen = [by_id[ref["ref_id"]] for ref in refs if ref["split"] == split]
+    return {ref["ann_id"]: ref for ref in chosen}
+
+
+def _check_known(refs: Iterable[Ref], images: Mapping, instances: Mapping, lacks: str) -> None:
+    absent = [f"object {ref['ann_id']}" for ref in refs if ref["ann_id"] not in instances]
+    absent += [f"image {ref['image_id']}" for ref in refs if ref["image_id"] not in images]
+    if absent:
+        raise ValueError(f"{lacks}, {absent[0]} and {len(absent) - 1} others: are both of the same RefCOCO? {CURE}")
+
+
+def _by_image(refs: Collection[Ref]) -> dict[int, list[Ref]]:
+    """The references of each image, images in the order of the set of their ids."""
+    found: dict[int, list[Ref]] = {image: [] for image in {int(ref["image_id"]) for ref in refs}}
+    for ref in refs:
+        found[int(ref["image_id"])].append(ref)
+    return found
+
+
+def _expressions(refs: Iterable[Ref], instances: Mapping[int, Instance], mode: str) -> dict[str, list]:
+    """Expressions of an image, and the mask of each."""
+    masks: list[dict[str, Any]] = []
+    texts: list[str] = []
+    for ref in refs:
+        chosen = _chosen([sentence["raw"].lower() for sentence in ref["sentences"]], mode)
+        masks += [{"mask": instances[ref["ann_id"]].shape, "ignore_flag": 0}] * len(chosen)
+        texts += chosen
+    return {"instances": masks, "text": texts}
+
+
+def _chosen(texts: list[str], mode: str) -> list[str]:
+    """What RefCocoDataset's `text_mode` takes of an object's expressions."""
+    if mode == "random":
+        return [texts[random.randint(0, len(texts) - 1)]]
+    if mode == "select_first":
+        return [texts[0]]
+    return ["".join(texts)] if mode == "concat" else texts

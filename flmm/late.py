@@ -1,0 +1,102 @@
+"""Upstream packages whose own code runs when one of their names is first asked for, not when they are imported.
+
+Most of the time in which a command starts goes into modules that it never calls: importing mmseg's U-Net runs
+``mmseg/models/__init__.py``, which imports all models of mmseg and mmdet, and a runner of mmengine imports
+DeepSpeed. Here such a package exists as soon as it is imported, with its path, so that modules below it can be
+imported; its own code runs with the first ``getattr`` that does not find its name. A registry that looks
+something up by its name as a string runs what it would have imported (:func:`complete_registries`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+# mmseg 1.2.2, mmdet 3.3.0, xtuner 0.2.0, deepspeed 0.18.9; names with a home of their own are taken from there.
+LATE: dict[str, dict[str, str]] = {
+    "mmseg.models": {},
+    "mmseg.models.backbones": {},
+    "mmdet.models": {
+        "CrossEntropyLoss": "mmdet.models.losses.cross_entropy_loss",
+        "DiceLoss": "mmdet.models.losses.dice_loss",
+    },
+    "mmdet.models.losses": {},
+    "xtuner.dataset": {},  # Hugging Face's datasets, pandas and pyarrow
+    "xtuner.model": {},
+    "deepspeed": {},  # mmengine 0.10.7 imports it for everyone
+    "tifffile": {},  # and mmcv 2.1.0 this
+    "matplotlib.pyplot": {},  # and mmdet.utils this
+}
+# Modules below these expect the package's own code to have run.
+WHOLE = {"deepspeed", "tifffile"}
+
+
+class LateModule(ModuleType):
+    """A module whose code has not run yet."""
+
+    def __getattr__(self, name: str) -> Any:
+        # What else is asked of any module with two underscores is asked by those who look at all modules.
+        if name.startswith("__") and name not in ("__all__", "__version__"):
+            raise AttributeError(name)
+        home = LATE[self.__name__].get(name)
+        if home is not None:
+            return getattr(importlib.import_module(home), name)
+        run(self)
+        return getattr(self, name)
+
+
+class LateLoader(importlib.abc.Loader):
+    """Makes a :class:`LateModule`; the module's own loader runs it later."""
+
+    def __init__(self, loader: importlib.abc.Loader) -> None:
+        self.own = loader
+
+    def __getattr__(self, name: str) -> Any:  # get_source, is_package, ... of the module's own loader
+        return getattr(self.own, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """An empty module."""
+        return LateModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing yet."""
+
+
+def run(module: ModuleType) -> None:
+    """Run a late module's own code; from then on it is a module like others."""
+    loader = getattr(module.__spec__, "loader", None)
+    if not isinstance(module, LateModule) or not isinstance(loader, LateLoader):
+        return
+    module.__class__ = ModuleType  # type: ignore[assignment]
+    try:
+        loader.own.exec_module(module)
+    except BaseException:
+        module.__class__ = LateModule  # asked again, it shall fail again with the same error
+        raise
+
+
+def before_submodule(name: str) -> None:
+    """Run the package of a submodule that is being imported, where the submodule expects that."""
+    package = name.partition(".")[0]
+    if package != name and package in WHOLE and package in sys.modules:
+        run(sys.modules[package])
+
+
+def complete_registries(module: ModuleType) -> None:
+    """Let a registry of mmengine 0.10.7 find by name what is in a late package.
+
+    Registries import their packages when they miss a name; importing alone no longer runs these.
+    """
+    importing = module.Registry.import_from_location
+
+    def import_from_location(self: Any) -> None:
+        importing(self)
+        for name in LATE:
+            if name in sys.modules and any(name.startswith(location) for location in self._locations):
+                run(sys.modules[name])
+
+    module.Registry.import_from_location = import_from_location
