@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, print_log
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 # What MMEngine and DeepSpeed save beside tensors, so that their checkpoints can be read without running code
@@ -73,6 +74,8 @@ def load_head(model: nn.Module, path: str | os.PathLike) -> LoadReport:
     with torch.no_grad():
         for name, parameter in needed.items():
             parameter.copy_(found[name])
+    if isinstance(model, BaseModule):
+        model.is_init = True  # else MMEngine's runners initialise the U-Net anew when training starts
     report = LoadReport(sorted(needed), sorted(found.keys() - needed.keys()))
     print_log(f"{path}: {report}", logger="current")
     return report

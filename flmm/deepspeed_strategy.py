@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmengine.device import get_device
 from torch import nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from xtuner.engine import DeepSpeedStrategy
 
-from flmm.checkpoint import load_head, trainable
-from flmm.frozen_parts import check_alike, init_head, set_aside
+from flmm.checkpoint import load_head
+from flmm.frozen_parts import check_alike, flatten, init_head
 
 
 class HeadStrategy(DeepSpeedStrategy):
@@ -37,9 +38,10 @@ class HeadStrategy(DeepSpeedStrategy):
         check_alike(model)
         if self.head is not None:
             load_head(model, self.head)
-        frozen = set_aside(model)
-        wrapper = super()._wrap_model(model)
-        dtype = next(iter(trainable(model).values())).dtype
-        for part in frozen:
-            part.to(get_device(), dtype)
-        return wrapper
+        flatten(model.to(get_device(), self._dtype()).train())
+        return super()._wrap_model(model)
+
+    def _dtype(self) -> torch.dtype | None:
+        """What DeepSpeed is told to train in; None for float32."""
+        types = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        return next((dtype for key, dtype in types.items() if self.config.get(key, {}).get("enabled") is True), None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from mmengine.dist import all_gather_object, broadcast
 from mmengine.model import BaseModel
@@ -38,37 +36,32 @@ def check_alike(model: nn.Module) -> None:
 
 
 def init_head(model: BaseModel) -> None:
-    """Initialises a model as its parts say, and gives all processes what the first one drew.
+    """Initialises a model as its parts say, unless a head was loaded; gives all processes what the first one drew.
 
     MMEngine's runners do so with every parameter of the LMM too.
     """
-    model.init_weights()
+    if not model.is_init:
+        model.init_weights()
     frozen = set(frozen_names(model))
     for name, value in model.state_dict().items():
         if name not in frozen:
             broadcast(value)
 
 
-def set_aside(model: nn.Module) -> list[nn.Module]:
-    """Takes the frozen parts out of a model's tree of modules; the model goes on using them as attributes.
+def flatten(model: nn.Module) -> None:
+    """Makes a model one module, with all trained parameters under their full names and no submodules.
 
-    Whoever walks the tree afterwards (`parameters()`, `to()`, `train()`, ZeRO) finds the head alone. Frozen
-    parameters beside trained ones in the same module, or in a ModuleList, stay.
-
-    Returns:
-        The parts: the largest modules that have parameters and train none.
+    The model goes on using its parts as attributes. Whoever walks the tree afterwards finds the head alone, so it is
+    to be moved, cast and set to training before. ZeRO-3 gathers the parameters of a module when the module is
+    called: SAM's decoder is called once per length of phrase, so processes with other phrases would wait for each
+    other for ever. Of one module all are gathered at once.
     """
-    parts = list(_frozen_children(model))
-    for parent, name in parts:
-        part = parent._modules.pop(name)
-        object.__setattr__(parent, name, part)
-    return [getattr(parent, name) for parent, name in parts]
-
-
-def _frozen_children(parent: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    for name, child in parent.named_children():
-        parameters = list(child.parameters())
-        if any(parameter.requires_grad for parameter in parameters):
-            yield from _frozen_children(child)
-        elif parameters and not isinstance(parent, nn.ModuleList | nn.Sequential | nn.ModuleDict):
-            yield parent, name
+    head = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    for store in (model._modules, model._parameters):
+        parts = dict(store)  # type: ignore[call-overload]
+        store.clear()
+        for name, part in parts.items():
+            object.__setattr__(model, name, part)
+    for name in head.keys() & vars(model).keys():
+        object.__delattr__(model, name)
+    model._parameters.update(head)

@@ -17,11 +17,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from annotation_files import Sizes, write_annotations, write_pictures
+from measure import Ratio
 from rich.console import Console
 from rich.table import Table
 
@@ -298,6 +300,18 @@ def show_loader(figures: dict[int, dict[str, float]], step: float) -> Table:
     return table
 
 
+def promised(
+    reading: dict[str, dict[str, dict[str, float]]], loader: dict[int, dict[str, float]], step: float
+) -> Iterator[Ratio]:
+    """Less time and half the memory of `json.load`, and a device that hardly waits."""
+    for data, ways in reading.items():
+        ours = list(ways.values())[-1]
+        yield Ratio(f"{data} annotations: CPU seconds / json.load's", ours["seconds_ratio"], 1)
+        yield Ratio(f"{data} annotations: memory kept / json.load's", ours["kept_mb_ratio"], 0.5)
+    workers, figure = max(loader.items())
+    yield Ratio(f"{workers} loader processes: wait / step of {step} s", figure["wait_ms"] / 1000 / step, 0.1)
+
+
 def main() -> None:
     args = parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -314,7 +328,8 @@ def main() -> None:
     console.print(show_reading(reading))
     console.print(show_loader(loader, args.step))
     if args.json:
-        figures = {"reading": reading, "loader": loader}
+        ratios = [asdict(ratio) for ratio in promised(reading, loader, args.step)]
+        figures = {"reading": reading, "loader": loader, "ratios": ratios}
         args.json.write_text(json.dumps({"arguments": vars(args), **figures}, indent=2, default=str))
 
 

@@ -53,6 +53,7 @@ def run_job(
     kill: tuple[str, int] | None = None,
     prepare: str | None = None,
     traffic: str | None = None,
+    limit: float = 400,
 ) -> list[int]:
     """Trains with the command line `words`.
 
@@ -64,6 +65,7 @@ def run_job(
         kill: A file and a number: SIGKILL to all as soon as the file has that many lines.
         prepare: `module:function` to call in each process before.
         traffic: File for what the first process sends in collectives, see `count_traffic`.
+        limit: Seconds after which all are killed: processes that wait for each other do so for ever.
 
     Returns:
         Exit statuses. When one process has failed the others are killed, as torchrun does.
@@ -78,15 +80,15 @@ def run_job(
             os.environ.update({**place, **(environment or {})})
             os._exit(train(words, log, processes, prepare, traffic if rank == 0 else None))
         children.append(child)
-    statuses = wait(children, kill)
+    statuses = wait(children, kill, time.monotonic() + limit)
     return [statuses[child] for child in children]
 
 
-def wait(children: Sequence[int], kill: tuple[str, int] | None) -> dict[int, int]:
+def wait(children: Sequence[int], kill: tuple[str, int] | None, deadline: float) -> dict[int, int]:
     statuses: dict[int, int] = {}
     while len(statuses) < len(children):
         lines = Path(kill[0]).read_text().count("\n") if kill and Path(kill[0]).exists() else 0
-        if any(statuses.values()) or (kill and lines >= kill[1]):
+        if any(statuses.values()) or (kill and lines >= kill[1]) or time.monotonic() > deadline:
             for child in set(children) - statuses.keys():
                 os.kill(child, signal.SIGKILL)
         for child in set(children) - statuses.keys():

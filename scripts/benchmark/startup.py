@@ -17,8 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
+from measure import Ratio
 from rich.console import Console
 from rich.table import Table
 
@@ -93,13 +96,24 @@ def show(figures: dict[str, dict[str, dict[str, float]]]) -> Table:
     return table
 
 
+def ratios(figures: dict[str, dict[str, dict[str, float]]]) -> Iterator[Ratio]:
+    """Seconds that are promised, and, with another checkout, what starting costs beside it."""
+    for name, seconds in (("flmm --help", 1), ("import flmm", 2)):
+        if name in figures:
+            yield Ratio(f"{name}, CPU seconds", figures[name]["here"]["cpu"], seconds)
+    for name, figure in figures.items():
+        if "ratio" in figure:
+            yield Ratio(f"{name}: here / there, CPU", figure["ratio"]["cpu"], 1)
+
+
 def main() -> None:
     args = parse_args()
     roots = {"here": ROOT, **({"there": args.against.resolve()} if args.against else {})}
     figures = measure_all(roots, args.only or [], args.repeats)
     Console(width=120).print(show(figures))
     if args.json:
-        args.json.write_text(json.dumps({"arguments": vars(args), "figures": figures}, indent=2, default=str))
+        content = {"arguments": vars(args), "figures": figures, "ratios": [asdict(ratio) for ratio in ratios(figures)]}
+        args.json.write_text(json.dumps(content, indent=2, default=str))
 
 
 if __name__ == "__main__":

@@ -146,7 +146,10 @@ def test_onnx_module_equals_official(predictors, official, mask_prompt, flags, c
     for module in modules:
         module.stability_score_offset = 0.1
     for our, their in zip(*(module(*inputs) for module in modules), strict=True):
-        close(our.float(), their.float())
+        if our.is_floating_point():
+            close(our, their)
+        else:  # areas: a pixel at the threshold may round to either side
+            assert int((our - their).abs().max()) <= 2
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")

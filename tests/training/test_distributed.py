@@ -169,7 +169,7 @@ def test_killed_then_a_full_disk_then_resumed_equals_an_uninterrupted_run(stage,
 
 def test_the_embedded_model_agrees_too(tmp_path):
     """LMM, U-Net and SAM, from the same head; captions with equally many masks, since a batch averages over those."""
-    make_shapes(tmp_path / "data/shapes", train=24, val=2)
+    make_shapes(tmp_path / "data/shapes", train=40, val=3)
     for name in ("configs", "checkpoints"):
         (tmp_path / name).symlink_to(ROOT / name)
     ways = {f"zero{stage}": ["--deepspeed", str(settings(tmp_path, stage))] for stage in (2, 3)} | {"ddp": []}

@@ -6,39 +6,34 @@ from torch import nn
 from training.toy import ToyModel
 
 from flmm import frozen_parts
-from flmm.frozen_parts import check_alike, checksum, frozen_names, set_aside
+from flmm.checkpoint import load_head, trainable
+from flmm.frozen_parts import check_alike, checksum, flatten, frozen_names, init_head
 
 
-def test_the_frozen_parts_are_set_aside_and_still_work():
+def test_a_flat_model_shows_its_head_and_works_as_before():
     model = ToyModel(dropout=0)
     data = [{"x": torch.ones(4), "file_name": "a.jpg"}]
     loss = model(data)["loss_toy"]
-    frozen = model.frozen
-    assert set_aside(model) == [frozen]
-    assert [name for name, _ in model.named_parameters()] == ["unused", "head.weight", "head.bias"]
-    model.train()
+    head, frozen = trainable(model), model.frozen
+    flatten(model)
+    assert list(model.modules()) == [model]
+    assert dict(model.named_parameters()) == head
+    assert list(head) == ["unused", "head.weight", "head.bias"]
     assert model.frozen is frozen
+    assert model.unused is head["unused"]
     assert model(data)["loss_toy"] == loss
-    frozen.weight.data.mul_(2)
-    assert model(data)["loss_toy"] != loss
+    model.to(torch.float64)  # what trains is what the parts use; the frozen part is out of reach
+    assert model.head.weight.dtype == torch.float64
+    assert frozen.weight.dtype == torch.float32
+    assert set(model.state_dict()) == set(head)
 
 
-def test_parts_beside_trained_ones():
-    """The largest frozen modules go; what a Sequential holds stays, since it finds its parts by the tree."""
-    frozen, trained = nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2)
-    mixed = nn.Module()
-    mixed.encoder, mixed.decoder, mixed.activation = (
-        nn.Sequential(nn.Linear(2, 2)).requires_grad_(False),
-        trained,
-        nn.ReLU(),
-    )
-    model = nn.Module()
-    model.sam, model.chain = mixed, nn.Sequential(frozen, trained)
-    encoder = mixed.encoder
-    assert set_aside(model) == [encoder]
-    assert model.sam.encoder is encoder
-    assert set(dict(model.named_modules())) == {"", "sam", "sam.decoder", "sam.activation", "chain", "chain.0"}
-    assert model.chain(torch.ones(2)).shape == (2,)
+def test_a_frozen_parameter_of_the_model_itself_is_out_of_reach_too():
+    model = ToyModel()
+    model.scale = nn.Parameter(torch.ones(2), requires_grad=False)
+    flatten(model)
+    assert "scale" not in dict(model.named_parameters())
+    assert torch.equal(model.scale, torch.ones(2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -61,3 +56,14 @@ def test_processes_with_other_weights_are_named(monkeypatch):
         check_alike(model)
     monkeypatch.setattr(frozen_parts, "all_gather_object", lambda value: [value, own])
     check_alike(model)
+
+
+def test_a_loaded_head_is_not_initialised_again(tmp_path):
+    """`pretrained` in a config loads it when the model is built, before a runner initialises."""
+    torch.save({name: torch.full_like(value, 0.5) for name, value in trainable(ToyModel()).items()}, tmp_path / "a.pth")
+    fresh, loaded = (ToyModel(init_cfg={"type": "Constant", "val": 7, "layer": "Linear"}) for _ in range(2))
+    load_head(loaded, tmp_path / "a.pth")
+    for model in (fresh, loaded):
+        init_head(model)
+    assert (fresh.head.weight == 7).all()
+    assert (loaded.head.weight == 0.5).all()

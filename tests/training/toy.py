@@ -33,8 +33,8 @@ class ToyModel(BaseModel):
         dropout: Its probability; 0 for runs that draw different random numbers and must agree.
     """
 
-    def __init__(self, poison=None, note=None, pause=0, dropout=0.3):
-        super().__init__()
+    def __init__(self, poison=None, note=None, pause=0, dropout=0.3, init_cfg=None):
+        super().__init__(init_cfg=init_cfg)
         self.frozen = nn.Linear(4, 8).requires_grad_(False)
         self.head = nn.Linear(8, 1)
         self.unused = nn.Parameter(torch.zeros(2))
@@ -58,13 +58,25 @@ class ToyModel(BaseModel):
 
 
 def captions_alike(dataset, size=8):
-    """The first samples of a data set that have as many masks as most of them have."""
+    """Samples of a data set with the usual number of masks; half of them have phrases of few lengths, half of many.
+
+    SAM's decoder is called once for each length.
+    """
     from xtuner.registry import BUILDER
 
     built = BUILDER.build(dataset)
-    counts = [len(built[index]["masks"]) for index in range(min(len(built), 5 * size))]
+    samples = [built[index] for index in range(min(len(built), 5 * size))]
+    counts = [len(sample["masks"]) for sample in samples]
     usual = max(set(counts), key=counts.count)
-    return Subset(built, [index for index, count in enumerate(counts) if count == usual][:size])
+    calls = {i: len(phrase_lengths(samples[i])) for i, count in enumerate(counts) if count == usual}
+    order = sorted(calls, key=calls.__getitem__)
+    chosen = [*order[: size // 2], *order[-size // 2 :]]
+    assert calls[chosen[0]] < calls[chosen[-1]]
+    return Subset(built, chosen)
+
+
+def phrase_lengths(sample):
+    return set(sample["mask_ids"][sample["mask_ids"] >= 0].bincount().tolist())
 
 
 def fill_the_disk():
