@@ -17,6 +17,15 @@ CURE = "see docs/data.md for the sources, and run `flmm data check`"
 Item = TypeVar("Item")
 
 
+class CocoImage(msgspec.Struct, gc=False):
+    """An image, as every COCO annotation file lists them; sizes in pixels."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+
+
 class PackedList(Sequence[Item], Generic[Item]):
     """A read-only list that keeps its items encoded in one buffer.
 

@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from msgspec import Raw, Struct
 from PIL import Image
 
-from flmm.datasets.annotations import CURE, PackedList, decode, decode_file, no_collection
+from flmm.datasets.annotations import CURE, CocoImage, PackedList, decode, decode_file, no_collection
 
 
 class Segment(Struct, frozen=True, array_like=True, gc=False):
@@ -56,13 +56,6 @@ class _Narrative(Struct, gc=False):
     segments: list[_Piece]
 
 
-class _Image(Struct, gc=False):
-    id: int
-    file_name: str
-    height: int
-    width: int
-
-
 class _Annotation(Struct, gc=False):
     image_id: int
     segments_info: Raw
@@ -79,7 +72,7 @@ class _Category(Struct, gc=False):
 
 
 class _Panoptic(Struct):
-    images: list[_Image]
+    images: list[CocoImage]
     annotations: list[_Annotation]
     categories: list[_Category]
 

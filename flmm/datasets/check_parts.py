@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from flmm.datasets.annotations import no_collection
+from flmm.datasets.annotations import CocoImage, no_collection
 from flmm.datasets.captions import Panoptic, problem_of, read_segments, segment_map
 from flmm.datasets.images import as_annotated, read_image
-from flmm.datasets.refcoco import Image, Instance, read_instances, read_refs
+from flmm.datasets.refcoco import Instance, read_instances, read_refs
 
 COCO = "http://images.cocodataset.org"
 PANOPTIC = f"{COCO}/annotations/panoptic_annotations_trainval2017.zip (the PNG folders are zip files inside it)"
@@ -174,7 +174,7 @@ def _png_problem(image, segments, folder: Path, pictures: Path) -> str:
     return ""
 
 
-def _image_problem(image: Image, path: Path) -> str:
+def _image_problem(image: CocoImage, path: Path) -> str:
     """What is wrong with one image; its masks are drawn on it as it is stored."""
     try:
         stored = read_image(path)
@@ -187,7 +187,7 @@ def _image_problem(image: Image, path: Path) -> str:
     return f"{path} is {stored.height} x {stored.width}, not {image.height} x {image.width} (height x width)"
 
 
-def _ref_problem(ref: dict[str, Any], annotations: dict[int, Instance], images: dict[int, Image]) -> str:
+def _ref_problem(ref: dict[str, Any], annotations: dict[int, Instance], images: dict[int, CocoImage]) -> str:
     annotation = annotations.get(ref["ann_id"])
     if annotation is None:
         return f"object {ref['ref_id']}: no annotation {ref['ann_id']}"
@@ -200,7 +200,7 @@ def _ref_problem(ref: dict[str, Any], annotations: dict[int, Instance], images: 
     return ""
 
 
-def _has_pixels(shape: Any, image: Image) -> bool:
+def _has_pixels(shape: Any, image: CocoImage) -> bool:
     """Whether a COCO segmentation (polygons, or run lengths) makes a mask that is not empty."""
     if isinstance(shape, list):
         shape = [polygon for polygon in shape if len(polygon) >= 6 and len(polygon) % 2 == 0]

@@ -11,18 +11,9 @@ import msgspec
 from mmengine.fileio import get_file_backend
 from msgspec import Raw, Struct
 
-from flmm.datasets.annotations import CURE, decode_file, no_collection
+from flmm.datasets.annotations import CURE, CocoImage, decode_file, no_collection
 
 Ref = dict[str, Any]
-
-
-class Image(Struct, gc=False):
-    """An image of instances.json."""
-
-    id: int
-    file_name: str
-    height: int
-    width: int
 
 
 class Instance(Struct, gc=False):
@@ -38,14 +29,14 @@ class Instance(Struct, gc=False):
 
 
 class _Instances(Struct):
-    images: list[Image]
+    images: list[CocoImage]
     annotations: list[Instance]
 
 
 _INSTANCES = msgspec.json.Decoder(_Instances, strict=False)
 
 
-def read_instances(path: str | Path) -> tuple[dict[int, Image], dict[int, Instance]]:
+def read_instances(path: str | Path) -> tuple[dict[int, CocoImage], dict[int, Instance]]:
     """Images and objects of an instances.json by id (errors: `decode_file`)."""
     content = decode_file(path, _INSTANCES)
     return {image.id: image for image in content.images}, {item.id: item for item in content.annotations}

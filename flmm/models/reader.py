@@ -39,10 +39,9 @@ class Answer:
         rows = (mask_ids >= 0).nonzero().flatten()
         num_phrases = check_phrases(mask_ids)
 
-        def merged(view: Tensor) -> Tensor:
-            maps = view[:, :, rows]
-            merge = merge_rows(maps.flatten(0, 1), mask_ids[rows], num_phrases, self.merge)
-            return merge.unflatten(0, maps.shape[:2])
+        def merged(view: Tensor) -> Tensor:  # [L, A, T, h, w] -> [L, A, M, h, w]
+            layers = (merge_rows(maps, mask_ids[rows], num_phrases, self.merge) for maps in view[:, :, rows])
+            return torch.stack(list(layers))
 
         return Reading([merged(view) for view in self.attention], self.hidden[:, rows], mask_ids)
 
@@ -118,8 +117,9 @@ class Reader:
         check_length(prompt + max_new_tokens, decoder.config)
 
         def keep(weights: Tensor, index: int) -> list[Tensor]:  # [A, 1, S] -> V x [A, 1, h, w]
-            forgotten = prompt + index + 1 - weights.shape[-1]  # by the cache of a sliding window
-            return [view.to(self.backbone.device) for view in self._fold(F.pad(weights, (forgotten, 0)), tokens.views)]
+            if forgotten := prompt + index + 1 - weights.shape[-1]:  # by the cache of a sliding window
+                weights = F.pad(weights, (forgotten, 0))
+            return [view.to(self.backbone.device) for view in self._fold(weights, tokens.views)]
 
         with capture(decoder, None, keep) as captured:
             # one more than asked for: the last token is never read, so nothing is known of it

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from families import FAMILIES, build, picture
+from families import picture
 from PIL import Image
 
 from flmm.assembly import build_model, read_config, sample_settings
@@ -20,14 +20,6 @@ THIN = {
     "very high": (4, 2000),
 }
 REFUSED = {(family, shape) for family in QWEN | UNPADDED for shape in THIN if shape != "one pixel"}
-
-
-@pytest.fixture(scope="module", params=list(FAMILIES))
-def built(request, tmp_path_factory):
-    root = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        yield build(request.param, root)
 
 
 def is_image(built, sample):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from families import FAMILIES, PHRASES, build
+from families import PHRASES
 from PIL import Image
 
 from flmm.grid_check import check_grid
@@ -21,14 +21,6 @@ UNUSED = (
 OTHER_MASKS = tuple(f"sam.model.mask_decoder.output_hypernetworks_mlps.{i}." for i in (1, 2, 3))
 # Softmax does not change when the same is added to all keys: the gradient is zero but for rounding.
 BIAS_OF_KEYS = "k_proj.bias"
-
-
-@pytest.fixture(scope="module", params=list(FAMILIES))
-def built(request, tmp_path_factory):
-    root = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        yield build(request.param, root)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from families import FAMILIES, build, picture
+from families import picture
 
 from flmm.api import GroundingModel
 from flmm.assembly import sample_settings
@@ -15,13 +15,9 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
-def model(request, tmp_path_factory):
-    root = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        built = build(request.param, root)
-        yield GroundingModel(built.model, sample_settings(built.config))
+@pytest.fixture(scope="module")
+def model(built):
+    return GroundingModel(built.model, sample_settings(built.config))
 
 
 def close(found, expected, tolerance=1e-4):
