@@ -96,7 +96,7 @@ def main() -> None:
     )
     for length in args.lengths:
         embeds = torch.randn(1, length, args.width, device=args.device, dtype=decoder.dtype)
-        costs = compare(ways(decoder, embeds, args), args.device, args.repeats)
+        costs = compare(ways(decoder, embeds, args), args)
         plain = costs[PLAIN]
         above = {name: cost.megabytes - plain.megabytes for name, cost in costs.items()}
         for name, cost in costs.items():

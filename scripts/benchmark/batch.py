@@ -36,7 +36,7 @@ def main() -> None:
 
     together = {f"batch of {size}": functools.partial(predict, size, size * length) for size in args.sizes}
     dynamic = {f"batch of {count}, max_tokens {n:,}": functools.partial(predict, count, n) for n in (2 * length,)}
-    costs = compare({**together, **dynamic}, args.device, args.repeats)
+    costs = compare({**together, **dynamic}, args)
     first = next(iter(costs.values()))
     report = Report(
         f"Prediction: {args.shape}, S={len(samples[0]['mask_ids']):,} to {length:,}, {args.sam}, {args.device}",

@@ -24,9 +24,9 @@ def main() -> None:
     add_options(parser, shape="llava_1_5_7b", sam="vit_l")
     parser.set_defaults(device="cpu", dtype="bfloat16")
     args = parser.parse_args()
-    *_, side, prompt = SHAPES[args.shape]
-    rows = PHRASES * WORDS
-    length = args.length or side * side + prompt + rows
+    shape, rows = SHAPES[args.shape], PHRASES * WORDS
+    cells, side = sum(side * side for side in shape.sides), max(shape.sides)
+    length = args.length or cells + shape.prompt + rows
     with FakeTensorMode():
         model = make_model(args)
         parts = {
@@ -44,7 +44,7 @@ def main() -> None:
     )
     for name, (flops, size) in parts.items():
         report.rows.append((name, flops / 1e12, f"{flops / floor:.2%}", size / 2**30))
-    kept, maps = observed(*lmm_dims, length, rows, side)
+    kept, maps = observed(*lmm_dims, length, rows, cells)
     report.rows.append(("kept while reading, bytes", f"{kept / 2**20:,.1f} MB", "", ""))
     report.rows.append(("maps that the reference keeps", f"{maps / 2**20:,.0f} MB", f"{maps / kept:,.0f} x", ""))
     total = sum(flops for flops, _ in parts.values())
@@ -99,9 +99,9 @@ def decoder(model: FrozenLMM) -> int:
     return counted.get_total_flops()
 
 
-def observed(layers: int, heads: int, width: int, length: int, rows: int, side: int) -> tuple[int, int]:
+def observed(layers: int, heads: int, width: int, length: int, rows: int, cells: int) -> tuple[int, int]:
     """Bytes that the capture keeps (merged maps, phrase rows), and those of all maps, in two bytes each."""
-    kept = layers * (heads * PHRASES * side * side + rows * width)
+    kept = layers * (heads * PHRASES * cells + rows * width)
     return 2 * kept, 2 * layers * heads * length**2
 
 

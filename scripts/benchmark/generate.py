@@ -44,7 +44,7 @@ def main() -> None:
         return output
 
     assert torch.equal(plain()[0, :-1], captured().token_ids)
-    costs = compare({EAGER: eager, CAPTURED: captured, PLAIN: plain}, args.device, args.repeats, warmups=0)
+    costs = compare({EAGER: eager, CAPTURED: captured, PLAIN: plain}, args)
     report = Report(
         f"Answer of {args.tokens} tokens: {args.shape}, S={len(sample['mask_ids']):,}, {args.dtype}, {args.device}",
         ("way", "seconds", "x plain", "peak MB"),

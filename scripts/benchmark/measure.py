@@ -79,6 +79,7 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--dtype", default="bfloat16" if cuda else "float32")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     parser.add_argument("--repeats", type=int, default=3, help="runs of which the median counts")
+    parser.add_argument("--warmups", type=int, default=1, help="runs before them that do not count")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     return parser
 
@@ -133,9 +134,10 @@ def cost(run: Callable[[], object], device: str) -> Cost:
     return Cost(seconds, peak.megabytes)
 
 
-def compare(ways: dict[str, Callable[[], object]], device: str, repeats: int, warmups: int = 1) -> dict[str, Cost]:
+def compare(ways: dict[str, Callable[[], object]], args: argparse.Namespace) -> dict[str, Cost]:
     """Medians of several ways to do the same, which take turns so that a slow minute strikes all of them."""
-    rounds = [{name: cost(run, device) for name, run in ways.items()} for _ in range(warmups + repeats)][warmups:]
+    runs = args.warmups + args.repeats
+    rounds = [{name: cost(run, args.device) for name, run in ways.items()} for _ in range(runs)][args.warmups :]
     return {
         name: Cost(
             statistics.median(each[name].seconds for each in rounds),

@@ -59,7 +59,7 @@ def main() -> None:
                 train(model, sample, autocast)
 
         ways[REFERENCE] = reference
-    costs = compare(ways, args.device, args.repeats)
+    costs = compare(ways, args)
     length = len(sample["mask_ids"])
     report = Report(
         f"{args.shape}, {model.backbone.num_layers} layers, S={length:,}, SAM {args.sam}, {args.dtype}, {args.device}",
@@ -106,10 +106,10 @@ def read_eagerly(model: FrozenLMM, sample: Sample) -> Reading:
     lmm.set_attn_implementation("sdpa")
     rows = (tokens.mask_ids >= 0).nonzero().flatten()
     phrase_ids = tokens.mask_ids[rows]
-    folded = [fold_rows(layer[0, :, rows], tokens.views)[0] for layer in output.attentions]
-    maps = [merge_rows(view, phrase_ids, int(phrase_ids.max()) + 1, "mean") for view in folded]
+    folded = [fold_rows(layer[0, :, rows], tokens.views) for layer in output.attentions]  # L x V x [A, T, h, w]
+    merged = [[merge_rows(view, phrase_ids, int(phrase_ids.max()) + 1, "mean") for view in maps] for maps in folded]
     hidden = torch.stack([layer[0, rows] for layer in output.hidden_states[1:]])
-    return Reading([torch.stack(maps)], hidden, tokens.mask_ids)
+    return Reading([torch.stack(layers) for layers in zip(*merged, strict=True)], hidden, tokens.mask_ids)
 
 
 if __name__ == "__main__":
