@@ -21,7 +21,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import broadcast_object_list, set_seed
 from torch.distributed import HashStore, PrefixStore, Store
 from torch.distributed.distributed_c10d import _get_default_store
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
 from flmm.assembly import build_model, png_dataset, read_config, res_dataset
@@ -42,6 +42,7 @@ def arguments(description: str, splits: Sequence[str], default: Sequence[str]) -
     add("--limit", type=_positive, help="evaluate only the first pictures (PNG: captions) of each split")
     add("--output", help="folder of records and metrics [work_dirs/CONFIG/eval/CHECKPOINT]")
     add("--overwrite", action="store_true", help="evaluate anew what the output folder holds already")
+    add("--batch-size", type=_positive, default=1, help="pictures (PNG: captions) that are read together")
     add("--workers", type=int, default=4 if torch.cuda.is_available() else 0, help="loader processes")
     return parser
 
@@ -108,20 +109,20 @@ class Evaluation:
     @torch.no_grad()
     def _evaluate(self, dataset: Any, store: RecordStore, queue: Queue, title: str) -> None:
         ahead = 1 if self.args.workers else None  # a worker that has taken many samples would keep them from others
-        items = DataLoader(
+        batches = DataLoader(
             dataset,
-            batch_size=None,
-            sampler=queue,
+            batch_sampler=BatchSampler(queue, self.args.batch_size, drop_last=False),
             num_workers=self.args.workers,
             prefetch_factor=ahead,
-            collate_fn=_untouched,
+            collate_fn=list,
         )
         hidden = not self.accelerator.is_main_process
         with tqdm(desc=title, unit="image", total=len(queue.indices), disable=hidden) as bar:
-            for item in items:
-                position = queue.taken.popleft()  # the loader keeps the order
-                index = queue.indices[position]
-                store.write(index, {"index": index, **evaluate_item(self.model, item)})
+            for items in batches:
+                for record in evaluate_items(self.model, items):
+                    position = queue.taken.popleft()  # the loader keeps the order
+                    index = queue.indices[position]
+                    store.write(index, {"index": index, **record})
                 bar.update(position + 1 - bar.n)  # of all processes: positions are given out in order
 
     def report(self, name: str, metrics: Metrics) -> None:
@@ -164,26 +165,27 @@ def _default_output(args: argparse.Namespace) -> Path:
     return Path("work_dirs", Path(args.config).stem, "eval", head)
 
 
-def _untouched(item: Any) -> Any:
-    return item
-
-
-def evaluate_item(model: Any, item: Any) -> Record:
-    """The record of one item of a data set: a sample, or a list of samples of the same picture.
+def evaluate_items(model: Any, items: Sequence[Any]) -> list[Record]:
+    """The records of items of a data set, each a sample or a list of samples of one picture; all are read together.
 
     Raises:
-        ValueError: When a sample cannot be grounded; names its file.
+        ValueError: When a sample cannot be grounded; names its file, or those of the items.
     """
-    samples = item if isinstance(item, list) else [item]
-    name = samples[0].get("file_name")
-    phrases = []
-    for sample in samples:
-        try:
-            phrases += phrase_records(sample, model(sample, mode="tensor"))
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+    groups = [item if isinstance(item, list) else [item] for item in items]
+    try:
+        outputs = iter(model([sample for group in groups for sample in group], mode="tensor"))
+    except ValueError as error:
+        names = ", ".join(str(group[0].get("file_name")) for group in groups)
+        raise ValueError(f"{names}: {error}") from error
+    return [_record(group, [next(outputs) for _ in group]) for group in groups]
+
+
+def _record(samples: list[Any], outputs: list[Any]) -> Record:
+    """The record of the samples of one picture."""
     height, width = samples[0]["gt_masks"].shape[-2:]
-    return {"file_name": name, "height": height, "width": width, "phrases": phrases}
+    pairs = zip(samples, outputs, strict=True)
+    phrases = [phrase for sample, output in pairs for phrase in phrase_records(sample, output)]
+    return {"file_name": samples[0].get("file_name"), "height": height, "width": width, "phrases": phrases}
 
 
 def evaluate_png(evaluation: Evaluation, split: str) -> Metrics:

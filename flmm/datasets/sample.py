@@ -125,6 +125,7 @@ class SampleBuilder:
         caption_ids: Sequence[int],
         mask_ids: Sequence[int],
         masks: torch.Tensor | None = None,
+        processed: Mapping[str, Any] | None = None,
         **extra: Any,
     ) -> dict[str, Any]:
         """Put a sample together.
@@ -134,6 +135,7 @@ class SampleBuilder:
             caption_ids: Token ids after the prompt.
             mask_ids: For each of them -1 or the index of its phrase.
             masks: [M, H, W] ground truth of 0 and 1 in the picture's frame; none when nothing is known.
+            processed: What `process` made of the picture, for several samples of one picture.
             extra: Further entries of the sample.
 
         Returns:
@@ -146,13 +148,18 @@ class SampleBuilder:
         """
         if self.image_token_idx in caption_ids:
             raise ValueError(f"the text holds the image token {self.image_token!r}: only the prompt may hold it")
-        processed = self._processed(image)
+        processed = self.process(image) if processed is None else processed
         sample: dict[str, Any] = self._text(self._image_tokens(processed), list(caption_ids), list(mask_ids))
         if masks is not None:
             sample |= frame_masks(masks, processed["meta_datas"])
         return sample | self._picture(image, processed) | extra
 
-    def _processed(self, image: Image.Image) -> dict[str, Any]:
+    def process(self, image: Image.Image) -> dict[str, Any]:
+        """What the image processor makes of a picture, `pixel_values` as the LMM reads them.
+
+        Raises:
+            ValueError: When it gives no pixels or no meta data.
+        """
         output = self.image_processor.preprocess(image)
         absent = [name for name in ("pixel_values", "meta_datas") if name not in output]
         if absent:
@@ -160,7 +167,10 @@ class SampleBuilder:
                 f"{type(self.image_processor).__name__}.preprocess gives no {', '.join(absent)}: use a "
                 "processor of flmm.datasets, which says where the picture lies in its padded frame"
             )
-        return {key: value[0] if isinstance(value, list) else value for key, value in output.items()}
+        processed = {key: value[0] if isinstance(value, list) else value for key, value in output.items()}
+        if self.image2tensor and isinstance(processed["pixel_values"], np.ndarray):
+            processed["pixel_values"] = torch.from_numpy(processed["pixel_values"])
+        return processed
 
     def _image_tokens(self, processed: Mapping[str, Any]) -> list[int]:
         """The prompt with as many image tokens as the processor lays out."""
@@ -180,11 +190,8 @@ class SampleBuilder:
 
     def _picture(self, image: Image.Image, processed: Mapping[str, Any]) -> dict[str, Any]:
         entries = dict(processed)
-        pixel_values = entries.pop("pixel_values")
-        if self.image2tensor and isinstance(pixel_values, np.ndarray):
-            pixel_values = torch.from_numpy(pixel_values)
         return {
-            "pixel_values": pixel_values,
+            "pixel_values": entries.pop("pixel_values"),
             "meta_data": entries.pop("meta_datas"),
             "image_sizes": torch.as_tensor(entries.pop("image_sizes", (image.height, image.width))),
             "image": image,

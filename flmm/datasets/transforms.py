@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmcv.transforms import BaseTransform
+from PIL import Image
 
 from flmm.datasets.images import read_image
 from flmm.datasets.masks import check_masks
@@ -41,7 +42,8 @@ class RefCOCO2PNG(BaseTransform):
     Args:
         image_processor, tokenizer, prompt_template, prompt, image2tensor, add_image_token, image_token: See
             `SampleBuilder`.
-        concat: One sample with all expressions; False gives a list of samples, one for each expression.
+        concat: One sample with all expressions; False gives a list of samples, one for each expression, which
+            share picture and pixels, so that an LMM reads them together.
         allow_empty_masks: Accept expressions whose polygon covers no pixel.
     """
 
@@ -77,17 +79,22 @@ class RefCOCO2PNG(BaseTransform):
             raise ValueError(f"{source}: {len(texts)} expressions but {len(masks)} masks: each needs its own")
         if not self.allow_empty_masks:
             check_masks(masks, texts, source)
-        if self.concat:
-            return self._sample(results["img"], texts, masks, source)
-        return [
-            self._sample(results["img"], [text], mask[None], source) for text, mask in zip(texts, masks, strict=True)
-        ]
-
-    def _sample(self, image, texts: list[str], masks: torch.Tensor, source: str) -> dict[str, Any]:
+        image = results["img"]
         if masks.shape[-2:] != (image.height, image.width):
             raise ValueError(
                 f"{source}: the image is {image.height} x {image.width} (height x width) but its masks are "
                 f"{masks.shape[-2]} x {masks.shape[-1]}"
             )
+        processed = self.builder.process(image)
+        if self.concat:
+            return self._sample(image, processed, texts, masks, source)
+        return [
+            self._sample(image, processed, [text], mask[None], source) for text, mask in zip(texts, masks, strict=True)
+        ]
+
+    def _sample(
+        self, image: Image.Image, processed: dict[str, Any], texts: list[str], masks: torch.Tensor, source: str
+    ) -> dict[str, Any]:
         caption_ids, mask_ids = encode_expressions(self.builder.tokenizer, texts, source)
-        return self.builder.build(image, caption_ids, mask_ids, masks, phrases=list(texts), file_name=Path(source).name)
+        names = {"phrases": list(texts), "file_name": Path(source).name}
+        return self.builder.build(image, caption_ids, mask_ids, masks, processed, **names)

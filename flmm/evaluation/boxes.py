@@ -19,12 +19,14 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     Returns:
         [M, 4] float x0, y0, x1, y1 in pixels, x1 and y1 one past the last pixel; zeros for an empty mask.
     """
-    boxes = masks.new_zeros((len(masks), 4), dtype=torch.float32)
-    for box, mask in zip(boxes, masks, strict=True):
-        rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
-        if len(rows):
-            box[:] = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
-    return boxes
+    (x0, x1), (y0, y1) = _ends(masks.any(1)), _ends(masks.any(2))
+    return torch.stack([x0, y0, x1, y1], dim=1).float()
+
+
+def _ends(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """First True and one past the last one of [M, N], each [M]; zeros where there is none."""
+    first, size = occupied.int().argmax(1), occupied.shape[1]
+    return first, (size - occupied.flip(1).int().argmax(1)) * occupied.any(1)
 
 
 def box_iou(boxes: Tensor, targets: Tensor) -> Tensor:

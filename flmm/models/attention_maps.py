@@ -1,5 +1,6 @@
 """From attention weights to the stack of maps that the U-Net reads: fold, resize, merge, stack."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -22,10 +23,20 @@ def fold_rows(weights: Tensor, views: list[Tensor], resize_to: tuple[int, int] |
     return maps if resize_to is None else [resize_maps(m, resize_to) for m in maps]
 
 
-def merge_rows(maps: Tensor, phrase_ids: Tensor, num_phrases: int, merge: Literal["mean", "max"]) -> Tensor:
-    """Merges the rows of each phrase: [A, T, h, w] with `phrase_ids` [T] -> [A, M, h, w]."""
-    phrases = (maps[:, phrase_ids == m] for m in range(num_phrases))
-    return torch.stack([rows.mean(1) if merge == "mean" else rows.amax(1) for rows in phrases], dim=1)
+def rows_by_phrase(phrase_ids: Tensor) -> list[Tensor]:
+    """Where the rows of each phrase are: `phrase_ids` [T] -> M tensors of positions in 0..T-1.
+
+    It waits for the device; what is indexed with its result does not, in however many layers.
+    """
+    ids, device = phrase_ids.tolist(), phrase_ids.device
+    rows = [[row for row, own in enumerate(ids) if own == m] for m in range(max(ids) + 1)]
+    return [torch.tensor(own, device=device) for own in rows]
+
+
+def merge_rows(maps: Tensor, rows: Sequence[Tensor], merge: Literal["mean", "max"]) -> Tensor:
+    """Merges the `rows` of each phrase: [A, T, h, w] -> [A, M, h, w]."""
+    phrases = (maps[:, own] for own in rows)
+    return torch.stack([own.mean(1) if merge == "mean" else own.amax(1) for own in phrases], dim=1)
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -11,6 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+# Inputs that can be padded on the right: no token sees a later one, so what follows changes nothing.
+PADDABLE = {"inputs_embeds", "position_ids"}
+UNLABELLED = -100  # in `labels`: picture and prompt, which the LMM is not asked to say
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -107,18 +111,21 @@ class Backbone(nn.Module, ABC):
         spread = len(set(getattr(self.model, "hf_device_map", {}).values())) > 1
         return self if spread else super()._apply(fn, recurse)
 
-    def generate(self, sample: dict[str, Any], tokens: Tokens, **kwargs: Any) -> Tensor:
-        """Lets the LMM go on from a sample without a caption.
+    def prompt(self, sample: dict[str, Any]) -> Tokens:
+        """Like `tokens`, for a sample without a caption, but `inputs` are those of `generate`."""
+        return self.tokens(sample)
+
+    def generate(self, **inputs: Any) -> Tensor:
+        """Lets the LMM go on from a prompt.
 
         Args:
-            sample: The sample.
-            tokens: What `tokens` made of it.
-            **kwargs: Of transformers' `generate`.
+            **inputs: What `prompt` gave, and keywords of transformers' `generate`.
 
         Returns:
             [1, T] ids of what it says.
         """
-        return self.model.generate(**tokens.inputs, **kwargs)
+        ids = self.model.generate(**inputs)
+        return ids[:, inputs["input_ids"].shape[1] :] if "input_ids" in inputs else ids
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stays in eval mode whatever `mode` says: the LMM is frozen, dropout included."""
@@ -175,3 +182,27 @@ def image_view(is_image: Tensor, size: tuple[int, int]) -> Tensor:
             "processor must be those of this LMM, with one picture per sample"
         )
     return positions.view(height, width)
+
+
+def check_phrases(mask_ids: Tensor) -> int:
+    """Number of phrases M of tokens [S], after checking that each of 0..M-1 has a token.
+
+    Raises:
+        ValueError: When there is no phrase, or one of them has no token.
+    """
+    found = set(mask_ids[mask_ids >= 0].tolist())
+    missing = sorted(set(range(max(found, default=-1) + 1)) - found)
+    if not found or missing:
+        what = f"phrases {missing} have no token" if found else "no token belongs to a phrase"
+        raise ValueError(f"{what}: mask_ids must name every phrase 0..M-1 at least once (was the text truncated?)")
+    return len(found)
+
+
+def check_length(length: int, config: Any) -> None:
+    """ValueError when the LMM cannot read that many tokens."""
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and length > longest:
+        raise ValueError(
+            f"{length} tokens (picture, prompt and text), but the LMM reads at most {longest}: shorten the text, or "
+            "let the processor make fewer image tokens"
+        )

@@ -5,13 +5,15 @@ So image features, positions, masks and whatever else a model hands to its decod
 """
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
-from flmm.models.backbone import Backbone, Tokens
+from flmm.models.backbone import UNLABELLED, Backbone, Tokens
 from flmm.models.frozen_lmm import FrozenLMM, build
 from flmm.models.grids import SquareGrid
 from flmm.models.pixels import checked_pixels
@@ -19,7 +21,6 @@ from llava.loading import CheckedLoading
 
 # Of what a model hands to its decoder: these say how to run, not what to read.
 _HOW = {"use_cache", "past_key_values", "cache_position", "return_dict", "output_attentions", "output_hidden_states"}
-UNLABELLED = -100
 
 
 class ImageTextModel(CheckedLoading, AutoModelForImageTextToText):  # type: ignore[misc]
@@ -58,21 +59,32 @@ class HFBackbone(Backbone):
         """The language decoder inside the model."""
         return find_decoder(self.reader)
 
+    def prompt(self, sample: dict[str, Any]) -> Tokens:
+        """Ids and pixels: what else the model keeps for later tokens, `generate` makes of the picture itself."""
+        inputs = self._inputs(sample)
+        mask_ids, views = self._layout(sample, inputs)
+        inputs.pop("labels", None)
+        return Tokens(known_to(self.model, inputs), mask_ids, views)
+
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
         """Runs the model up to its decoder."""
         inputs = self._inputs(sample)
-        is_image = inputs["input_ids"][0] == self.model.config.image_token_id
-        views = self.grid(is_image.nonzero().flatten(), inputs)
-        mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, -1)
+        mask_ids, views = self._layout(sample, inputs)
         decoder_inputs = self._decoder_inputs(inputs)
         check_mask(decoder_inputs.get("attention_mask"), (mask_ids >= 0).nonzero().flatten(), self.prefix_lm)
         return Tokens(decoder_inputs, mask_ids, views)
 
-    def generate(self, sample: dict[str, Any], tokens: Tokens, **kwargs: Any) -> Tensor:
-        """Starts from the picture: what else the model keeps for later tokens, it makes of the picture itself."""
-        inputs = {key: value for key, value in self._inputs(sample).items() if key != "labels"}
-        return self.model.generate(**known_to(self.model, inputs), **kwargs)[:, len(tokens.mask_ids) :]
+    def generate(self, **inputs: Any) -> Tensor:
+        """See Backbone; ValueError for a picture of another model's processor."""
+        with naming_pixels(self.model, inputs["pixel_values"]):
+            return super().generate(**inputs)
+
+    def _layout(self, sample: dict[str, Any], inputs: dict[str, Any]) -> tuple[Tensor, list[Tensor]]:
+        """`mask_ids` [S] and the views."""
+        is_image = inputs["input_ids"][0] == self.model.config.image_token_id
+        views = self.grid(is_image.nonzero().flatten(), inputs)
+        return sample["mask_ids"].to(self.device).masked_fill(is_image, -1), views
 
     def _inputs(self, sample: dict[str, Any]) -> dict[str, Any]:
         """All that a model may want to know of a sample."""
@@ -89,14 +101,8 @@ class HFBackbone(Backbone):
     def _decoder_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         stop = self.decoder.register_forward_pre_hook(_stop, with_kwargs=True)
         try:
-            self.reader(**known_to(self.reader, inputs), use_cache=False)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"{type(self.reader).__name__} cannot read pixel_values {list(inputs['pixel_values'].shape)} "
-                f"({error}): name the image processor of the repository that the LMM comes from"
-            ) from error
+            with naming_pixels(self.reader, inputs["pixel_values"]):
+                self.reader(**known_to(self.reader, inputs), use_cache=False)
         except _ReachedDecoderError as reached:
             given = {key: value for key, value in reached.inputs.items() if key not in _HOW and value is not None}
             mask = given.get("attention_mask")
@@ -111,6 +117,20 @@ class HFBackbone(Backbone):
         if not isinstance(value, Tensor):
             return value
         return value.to(self.device, self.model.dtype if value.is_floating_point() else None)
+
+
+@contextmanager
+def naming_pixels(module: nn.Module, pixels: Tensor) -> Iterator[None]:
+    """Of what a model says when it cannot read a picture, a ValueError that names the cure."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{type(module).__name__} cannot read pixel_values {list(pixels.shape)} ({error}): name the image "
+            "processor of the repository that the LMM comes from"
+        ) from error
 
 
 def known_to(module: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:

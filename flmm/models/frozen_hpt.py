@@ -35,9 +35,9 @@ class HPTBackbone(Backbone):
         side = self.model.grid_size
         return Tokens({"inputs_embeds": embeds[None]}, mask_ids, [image.view(side, side)])
 
-    def generate(self, sample: dict[str, Any], tokens: Tokens, **kwargs: Any) -> Tensor:
+    def generate(self, **inputs: Any) -> Tensor:
         """Lets the language model go on."""
-        return self.model.llm.generate(**tokens.inputs, **kwargs)
+        return self.model.llm.generate(**inputs)
 
 
 class FrozenHPT(FrozenLMM):

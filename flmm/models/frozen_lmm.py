@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from xtuner.registry import BUILDER
 
-from flmm.models.attention_maps import stack_maps
+from flmm.models.attention_maps import rows_by_phrase, stack_maps
 from flmm.models.backbone import Backbone, Reading
 from flmm.models.frame import crop_to_picture
 from flmm.models.losses import average_over_masks, mask_losses, resize_ground_truth
@@ -141,7 +141,7 @@ class FrozenLMM(BaseModel):
         embeds = self.text_proj(hidden.to(self.text_proj.weight.dtype))
         return {
             "hidden_states": hidden,
-            "text_embeds": split_by_phrase(embeds, reading.phrase_ids, reading.num_phrases),
+            "text_embeds": split_by_phrase(embeds, rows_by_phrase(reading.phrase_ids)),
         }
 
     def loss(self, samples: list[Sample]) -> dict[str, Tensor]:

@@ -37,10 +37,10 @@ class MGMBackbone(Backbone):
         config = self.model.config
         return Tokens({"inputs_embeds": embeds}, mask_ids, views_of(image, config.image_grid, config.image_global))
 
-    def generate(self, sample: dict[str, Any], tokens: Tokens, **kwargs: Any) -> Tensor:
+    def generate(self, **inputs: Any) -> Tensor:
         """Skips MGM's own `generate`, which expects pictures: they are in the embeddings already."""
         generate: Any = GenerationMixin.generate
-        return generate(self.model, **tokens.inputs, **kwargs)
+        return generate(self.model, **inputs)
 
 
 def square(picture: Any) -> Image.Image:

@@ -26,31 +26,28 @@ class QwenBackbone(Backbone):
         """The Qwen2.5 decoder."""
         return self.model.model.language_model
 
+    def prompt(self, sample: dict[str, Any]) -> Tokens:
+        """Ids and pixels: from the picture's grid `generate` counts where positions go on."""
+        input_ids = sample["input_ids"].to(self.device)
+        grid = grid_of(sample).to(self.device)
+        vision = self.model.config.vision_config
+        pixels = checked_pixels(sample, "Qwen2.5-VL", patches_shape(grid, vision)).to(self.device)
+        is_image = input_ids == self.model.config.image_token_id
+        rows, columns = (grid[0, 1:] // vision.spatial_merge_size).tolist()
+        mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, -1)
+        inputs = {"input_ids": input_ids[None], "pixel_values": pixels, "image_grid_thw": grid}
+        return Tokens(inputs, mask_ids, [image_view(is_image, (rows, columns))])
+
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
         """Puts the image features in the places of the image tokens."""
-        lmm, config = self.model.model, self.model.config
-        input_ids = sample["input_ids"].to(self.device)
-        grid = grid_of(sample).to(self.device)
-        pixels = checked_pixels(sample, "Qwen2.5-VL", patches_shape(grid, config.vision_config))
-        rows, columns = (grid[0, 1:] // config.vision_config.spatial_merge_size).tolist()
-        is_image = input_ids == config.image_token_id
-        view = image_view(is_image, (rows, columns))
-        features = torch.cat(lmm.get_image_features(pixels.to(self.device), grid))
+        lmm, prompt = self.model.model, self.prompt(sample)
+        input_ids, pixels, grid = prompt.inputs.values()
         embeds = lmm.get_input_embeddings()(input_ids)
-        embeds[is_image] = features.to(embeds)
-        position_ids, _ = lmm.get_rope_index(input_ids[None], image_grid_thw=grid)
-        mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, -1)
-        return Tokens({"inputs_embeds": embeds[None], "position_ids": position_ids}, mask_ids, [view])
-
-    def generate(self, sample: dict[str, Any], tokens: Tokens, **kwargs: Any) -> Tensor:
-        """Starts from the picture: where positions go on is counted from its grid."""
-        input_ids = sample["input_ids"][None].to(self.device)
-        picture = {
-            "pixel_values": sample["pixel_values"].to(self.device),
-            "image_grid_thw": grid_of(sample).to(self.device),
-        }
-        return self.model.generate(input_ids=input_ids, **picture, **kwargs)[:, input_ids.shape[1] :]
+        features = torch.cat(lmm.get_image_features(pixels, grid))
+        embeds[input_ids == self.model.config.image_token_id] = features.to(embeds)
+        position_ids, _ = lmm.get_rope_index(input_ids, image_grid_thw=grid)
+        return Tokens({"inputs_embeds": embeds, "position_ids": position_ids}, prompt.mask_ids, prompt.views)
 
 
 def grid_of(sample: dict[str, Any]) -> Tensor:

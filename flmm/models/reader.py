@@ -8,14 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flmm.models.attention_maps import finest_size, fold_rows, merge_rows
-from flmm.models.backbone import Backbone, Reading, Tokens
+from flmm.models.attention_maps import finest_size, fold_rows, merge_rows, rows_by_phrase
+from flmm.models.backbone import PADDABLE, Backbone, Reading, Tokens, check_length, check_phrases
 from flmm.models.capture import capture
+from flmm.models.packing import Sample, pack, same_picture
 
-Sample = dict[str, Any]
 Merge = Literal["mean", "max"]
-# Inputs that can be padded on the right: no token sees a later one, so padding changes nothing.
-PADDABLE = {"inputs_embeds", "position_ids"}
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,11 @@ class Answer:
     def reading(self, mask_ids: Tensor) -> Reading:
         """What the pipeline needs of phrases of the answer; `mask_ids` [T] are as those of a sample."""
         rows = (mask_ids >= 0).nonzero().flatten()
-        num_phrases = check_phrases(mask_ids)
+        check_phrases(mask_ids)
+        by_phrase = rows_by_phrase(mask_ids[rows])
 
         def merged(view: Tensor) -> Tensor:  # [L, A, T, h, w] -> [L, A, M, h, w]
-            layers = (merge_rows(maps, mask_ids[rows], num_phrases, self.merge) for maps in view[:, :, rows])
-            return torch.stack(list(layers))
+            return torch.stack([merge_rows(maps, by_phrase, self.merge) for maps in view[:, :, rows]])
 
         return Reading([merged(view) for view in self.attention], self.hidden[:, rows], mask_ids)
 
@@ -62,32 +60,42 @@ class Reader:
 
     @torch.no_grad()
     def __call__(self, samples: list[Sample]) -> list[Reading]:
-        """Reads samples, those of similar length together.
+        """Reads samples: those of the same picture as one sequence, others of similar length in one pass.
 
         Raises:
             ValueError: When a sample has no phrase, a phrase has no token, or a text is longer than the LMM's context.
         """
-        tokens = [self.backbone.tokens(sample) for sample in samples]
         readings: dict[int, Reading] = {}
-        for chosen in passes(tokens, self.max_tokens):
-            readings |= zip(chosen, self.read([tokens[i] for i in chosen]), strict=True)
+        single: dict[int, Tokens] = {}
+        for group in same_picture(samples, self.max_tokens):
+            packed = pack(self.backbone, [samples[i] for i in group]) if len(group) > 1 else None
+            if packed is None:
+                single |= {i: self.tokens(samples[i]) for i in group}
+            else:
+                readings |= zip(group, packed.unpack(self.read([packed.tokens])[0]), strict=True)
+        for chosen in passes(single, self.max_tokens):
+            readings |= zip(chosen, self.read([single[i] for i in chosen]), strict=True)
         return [readings[i] for i in range(len(samples))]
+
+    def tokens(self, sample: Sample) -> Tokens:
+        """What the LMM will read of a sample, checked."""
+        tokens = self.backbone.tokens(sample)
+        check_phrases(tokens.mask_ids)
+        check_length(len(tokens.mask_ids), self.backbone.decoder.config)
+        return tokens
 
     @torch.no_grad()
     def read(self, batch: list[Tokens]) -> list[Reading]:
         """Reads a batch in one pass of the decoder."""
         decoder = self.backbone.decoder
-        num_phrases = [check_phrases(tokens.mask_ids) for tokens in batch]
-        check_length(max(len(tokens.mask_ids) for tokens in batch), decoder.config)
+        rows = [(tokens.mask_ids >= 0).nonzero().flatten() for tokens in batch]
+        by_phrase = [rows_by_phrase(tokens.mask_ids[own]) for tokens, own in zip(batch, rows, strict=True)]
 
         def keep(weights: Tensor, index: int) -> list[Tensor]:  # [A, T, S] -> V x [A, M, h, w]
-            mask_ids = batch[index].mask_ids
-            phrase_ids = mask_ids[mask_ids >= 0].to(weights.device)
+            phrases = [own.to(weights.device) for own in by_phrase[index]]  # layers may be on several devices
             maps = self._fold(weights, batch[index].views)
-            merged = (merge_rows(view, phrase_ids, num_phrases[index], self.merge) for view in maps)
-            return [view.to(self.backbone.device) for view in merged]  # layers may be on several devices
+            return [merge_rows(view, phrases, self.merge).to(self.backbone.device) for view in maps]
 
-        rows = [(tokens.mask_ids >= 0).nonzero().flatten() for tokens in batch]
         with capture(decoder, rows, keep) as captured:
             decoder(**padded([tokens.inputs for tokens in batch]), use_cache=False)
         layers = range(self.backbone.num_layers)
@@ -112,7 +120,7 @@ class Reader:
         Raises:
             ValueError: When picture, prompt and answer are longer than the LMM's context.
         """
-        tokens, decoder = self.backbone.tokens(sample), self.backbone.decoder
+        tokens, decoder = self.backbone.prompt(sample), self.backbone.decoder
         prompt = len(tokens.mask_ids)
         check_length(prompt + max_new_tokens, decoder.config)
 
@@ -123,7 +131,7 @@ class Reader:
 
         with capture(decoder, None, keep) as captured:
             # one more than asked for: the last token is never read, so nothing is known of it
-            ids = self.backbone.generate(sample, tokens, max_new_tokens=max_new_tokens + 1, **kwargs)[0]
+            ids = self.backbone.generate(**tokens.inputs, max_new_tokens=max_new_tokens + 1, **kwargs)[0]
         layers = range(self.backbone.num_layers)
         views = [
             torch.stack([torch.cat([step[v] for step in captured.attention[i]], dim=1) for i in layers])
@@ -137,10 +145,10 @@ class Reader:
         return fold_rows(weights, [view.to(weights.device) for view in views], resize_to=size)
 
 
-def passes(tokens: list[Tokens], max_tokens: int) -> Iterator[list[int]]:
+def passes(tokens: dict[int, Tokens], max_tokens: int) -> Iterator[list[int]]:
     """Shares samples out to passes: indices of samples of similar length, at most `max_tokens` with padding."""
     chosen: list[int] = []
-    for index in sorted(range(len(tokens)), key=lambda i: len(tokens[i].mask_ids)):
+    for index in sorted(tokens, key=lambda i: len(tokens[i].mask_ids)):
         if not set(tokens[index].inputs) <= PADDABLE:
             yield [index]
             continue
@@ -168,27 +176,3 @@ def _counted_on(position_ids: Tensor, length: int) -> Tensor:
     """[..., S] -> [..., length]; counting on, as a jump would tell transformers that a new sequence begins."""
     more = torch.arange(1, length - position_ids.shape[-1] + 1, device=position_ids.device)
     return torch.cat([position_ids, position_ids[..., -1:] + more], dim=-1)
-
-
-def check_phrases(mask_ids: Tensor) -> int:
-    """Number of phrases M of tokens [S], after checking that each of 0..M-1 has a token.
-
-    Raises:
-        ValueError: When there is no phrase, or one of them has no token.
-    """
-    found = set(mask_ids[mask_ids >= 0].tolist())
-    missing = sorted(set(range(max(found, default=-1) + 1)) - found)
-    if not found or missing:
-        what = f"phrases {missing} have no token" if found else "no token belongs to a phrase"
-        raise ValueError(f"{what}: mask_ids must name every phrase 0..M-1 at least once (was the text truncated?)")
-    return len(found)
-
-
-def check_length(length: int, config: Any) -> None:
-    """ValueError when the LMM cannot read that many tokens."""
-    longest = getattr(config, "max_position_embeddings", None)
-    if longest is not None and length > longest:
-        raise ValueError(
-            f"{length} tokens (picture, prompt and text), but the LMM reads at most {longest}: shorten the text, or "
-            "let the processor make fewer image tokens"
-        )

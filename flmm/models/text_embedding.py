@@ -1,5 +1,7 @@
 """Layer-weighted text embeddings: what SAM is told about a phrase besides its coarse mask."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 
@@ -9,6 +11,6 @@ def weigh_layers(hidden: Tensor, layer_weights: Tensor) -> Tensor:
     return (hidden.to(weights.dtype) * weights[:, None, None]).sum(0)
 
 
-def split_by_phrase(embeddings: Tensor, phrase_ids: Tensor, num_phrases: int) -> list[Tensor]:
-    """Splits rows [T_total, D] into M tensors [T, D] by `phrase_ids` [T_total]."""
-    return [embeddings[phrase_ids == m] for m in range(num_phrases)]
+def split_by_phrase(embeddings: Tensor, rows: Sequence[Tensor]) -> list[Tensor]:
+    """Splits [T_total, D] into M tensors [T, D]; `rows` as of `rows_by_phrase`."""
+    return [embeddings[own] for own in rows]

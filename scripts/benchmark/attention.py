@@ -54,7 +54,7 @@ def ways(decoder: LlamaModel, embeds: Tensor, args: argparse.Namespace) -> dict[
     """The three ways to run the decoder, by name."""
     length = embeds.shape[1]
     rows = torch.arange(length - args.rows, length, device=args.device)
-    phrase_ids = torch.arange(args.rows, device=args.device) * args.phrases // args.rows
+    phrases = torch.arange(args.rows, device=args.device).tensor_split(args.phrases)
     side = int((length - args.rows) ** 0.5)
     view = torch.arange(side * side, device=args.device).view(side, side)
 
@@ -62,14 +62,14 @@ def ways(decoder: LlamaModel, embeds: Tensor, args: argparse.Namespace) -> dict[
         decoder.config._attn_implementation = "eager"
         output = decoder(inputs_embeds=embeds, use_cache=False, output_attentions=True, output_hidden_states=True)
         attention = [a[0, :, rows][..., view] for a in output.attentions]
-        maps = [merge_rows(m, phrase_ids, args.phrases, "mean") for m in attention]
+        maps = [merge_rows(m, phrases, "mean") for m in attention]
         return output, maps
 
     def captured() -> object:
         decoder.config._attn_implementation = "sdpa"
 
         def keep(weights: Tensor, _: int) -> Tensor:
-            return merge_rows(fold_rows(weights, [view])[0], phrase_ids, args.phrases, "mean")
+            return merge_rows(fold_rows(weights, [view])[0], phrases, "mean")
 
         with capture(decoder, [rows], keep) as result:
             decoder(inputs_embeds=embeds, use_cache=False)

@@ -18,6 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from flmm.models.frozen_lmm import FrozenLMM
 
+TEXTS = 7  # sentences about a picture of RefCOCO's validation set, on average
+
 
 def main() -> None:
     parser = options(__doc__)
@@ -36,6 +38,7 @@ def main() -> None:
             "U-Net, forward and backward": (unet(model, side), weights(model.mask_head)),
             "SAM decoder, forward and backward": (decoder(model), weights(model.sam.model.mask_decoder)),
         }
+        texts = lmm(model, length + (TEXTS - 1) * rows)
     lmm_dims = (model.backbone.num_layers, model.backbone.num_heads, model.backbone.hidden_size)
     floor = sum(flops for name, (flops, _) in parts.items() if name.endswith(", forward"))
     report = Report(
@@ -49,6 +52,8 @@ def main() -> None:
     report.rows.append(("maps that the reference keeps", f"{maps / 2**20:,.0f} MB", f"{maps / kept:,.0f} x", ""))
     total = sum(flops for flops, _ in parts.values())
     report.ratios.append(Ratio(f"training step / floor in FLOP, {args.shape}", total / floor, 1.1))
+    share = (texts + parts["SAM image encoder, forward"][0]) / (TEXTS * floor)
+    report.ratios.append(Ratio(f"{TEXTS} texts about one picture, frozen parts: together / one by one", share, 0.5))
     report.show(args.json)
 
 

@@ -31,7 +31,7 @@ from torch.distributed import FileStore
 from flmm.assembly import TINY_CHECKPOINT, TINY_CONFIG, build_model, png_dataset, read_config
 from flmm.checkpoint import trainable
 from flmm.datasets.shapes import make_shapes
-from flmm.evaluate import Queue, evaluate_item
+from flmm.evaluate import Queue, evaluate_items
 from flmm.runner import HealthHook
 
 WAYS = {"one process": None, "DDP": None, "ZeRO-2": 2, "ZeRO-3": 3}
@@ -159,7 +159,7 @@ def work(rank: int, model: Any, groups: list[Any], shared: bool, meeting: str, s
     start.wait()
     begin = time.perf_counter()
     for index in mine:
-        evaluate_item(model, groups[index])
+        evaluate_items(model, groups[index])
     times[rank] = time.perf_counter() - begin
 
 

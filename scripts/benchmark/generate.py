@@ -23,12 +23,12 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model, sample = make_model(args), make_sample(args)
     sample["mask_ids"] = torch.full_like(sample["mask_ids"], -1)
-    lmm = model.backbone.model
+    lmm, prompt = model.backbone.model, model.backbone.prompt(sample).inputs
     rules = {"do_sample": False, "min_new_tokens": args.tokens, "pad_token_id": 0}
 
     def plain() -> torch.Tensor:
         with torch.no_grad():
-            return lmm.generate(inputs_embeds=sample["inputs_embeds"], max_new_tokens=args.tokens, **rules)
+            return lmm.generate(**prompt, max_new_tokens=args.tokens, **rules)
 
     def captured() -> object:
         return model.read.generate(sample, args.tokens - 1, **rules)  # it generates one more than it returns
@@ -37,9 +37,7 @@ def main() -> None:
         lmm.set_attn_implementation("eager")
         everything = {"output_attentions": True, "output_hidden_states": True, "return_dict_in_generate": True}
         with torch.no_grad():
-            output = lmm.generate(
-                inputs_embeds=sample["inputs_embeds"], max_new_tokens=args.tokens, **rules, **everything
-            )
+            output = lmm.generate(**prompt, max_new_tokens=args.tokens, **rules, **everything)
         lmm.set_attn_implementation("sdpa")
         return output
 

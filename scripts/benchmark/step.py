@@ -20,7 +20,7 @@ from sam import load_official
 from synthetic import add_options, make_model, make_sample
 from torch import Tensor
 
-from flmm.models.attention_maps import fold_rows, merge_rows
+from flmm.models.attention_maps import fold_rows, merge_rows, rows_by_phrase
 from flmm.models.backbone import Reading
 from flmm.models.frozen_lmm import FrozenLMM, Sample
 from flmm.models.mask_head import mask_refiner
@@ -39,7 +39,7 @@ def main() -> None:
 
     def floor() -> object:
         with torch.no_grad(), autocast:
-            read = model.backbone.decoder(inputs_embeds=sample["inputs_embeds"], use_cache=False)
+            read = model.backbone.decoder(**model.backbone.tokens(sample).inputs, use_cache=False)
             return read, model.sam.encode_images([sample["image"]])
 
     def step() -> None:
@@ -105,9 +105,9 @@ def read_eagerly(model: FrozenLMM, sample: Sample) -> Reading:
     output = lmm(**tokens.inputs, use_cache=False, output_attentions=True, output_hidden_states=True)
     lmm.set_attn_implementation("sdpa")
     rows = (tokens.mask_ids >= 0).nonzero().flatten()
-    phrase_ids = tokens.mask_ids[rows]
+    phrases = rows_by_phrase(tokens.mask_ids[rows])
     folded = [fold_rows(layer[0, :, rows], tokens.views) for layer in output.attentions]  # L x V x [A, T, h, w]
-    merged = [[merge_rows(view, phrase_ids, int(phrase_ids.max()) + 1, "mean") for view in maps] for maps in folded]
+    merged = [[merge_rows(view, phrases, "mean") for view in maps] for maps in folded]
     hidden = torch.stack([layer[0, rows] for layer in output.hidden_states[1:]])
     return Reading([torch.stack(layers) for layers in zip(*merged, strict=True)], hidden, tokens.mask_ids)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from flmm.models.backbone import Backbone, Tokens
+from flmm.models.backbone import UNLABELLED, Backbone, Tokens
 from flmm.models.frozen_lmm import FrozenLMM
 
 HEAD = "configs/_base_/models.py"
@@ -41,16 +41,19 @@ PHRASES, WORDS = 5, 4  # phrases of a caption, tokens of a phrase
 
 
 class SyntheticBackbone(Backbone):
-    """A causal language model whose image features come with the sample."""
+    """A causal language model whose image features come with the sample, as its pixels."""
 
     @property
     def decoder(self) -> nn.Module:
         """The decoder."""
         return self.model.model
 
+    @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """The sample's own embeddings and grids."""
-        return Tokens({"inputs_embeds": sample["inputs_embeds"]}, sample["mask_ids"], sample["views"])
+        """Puts the image features in the places of the image tokens."""
+        embeds = self.model.get_input_embeddings()(sample["input_ids"].to(self.device))
+        embeds[torch.cat([view.flatten() for view in sample["views"]])] = sample["pixel_values"]
+        return Tokens({"inputs_embeds": embeds[None]}, sample["mask_ids"].to(self.device), sample["views"])
 
 
 def add_options(parser: argparse.ArgumentParser, shape: str = "small", sam: str = "vit_b") -> None:
@@ -106,21 +109,32 @@ def make_sample(args: argparse.Namespace, seed: int = 0, more: int = 0) -> dict[
     generator = torch.Generator().manual_seed(seed)
     caption = torch.arange(PHRASES).repeat_interleave(WORDS)
     image = sum(side * side for side in shape.sides)
-    prompt = shape.prompt if args.length is None else max(0, args.length - image - len(caption))
-    mask_ids = torch.cat([torch.full((image + prompt,), -1), caption, torch.full((more,), -1)])
-    embeds = torch.randn(1, len(mask_ids), shape.width, generator=generator)
+    prompt = shape.prompt if args.length is None else max(2, args.length - image - len(caption))
+    input_ids = torch.randint(3, shape.vocabulary, (prompt + image + len(caption) + more,), generator=generator)
+    features = torch.randn(image, shape.width, generator=generator)
     pixels = torch.randint(0, 256, (480, 640, 3), generator=generator, dtype=torch.uint8)
     finest = max(shape.sides)
     frame = {"height": finest, "width": finest}
     nothing = dict.fromkeys(("before_height", "after_height", "before_width", "after_width"), 0)
     return {
-        "inputs_embeds": embeds.to(args.device, getattr(torch, args.dtype)),
-        "mask_ids": mask_ids.to(args.device),
+        "input_ids": input_ids,
+        "mask_ids": torch.cat([torch.full((image + prompt,), -1), caption, torch.full((more,), -1)]),
+        "labels": input_ids.index_fill(0, torch.arange(image + prompt), UNLABELLED),
+        "pixel_values": features.to(args.device, getattr(torch, args.dtype)),
         "views": [view.to(args.device) for view in views(shape.sides, start=prompt // 2)],
         "image": Image.fromarray(pixels.numpy()),
         "masks": torch.rand(PHRASES, finest * 8, finest * 8, generator=generator) > 0.5,
         "meta_data": {"image_shape": frame, "padded_shape": frame, "padding": nothing},
     }
+
+
+def retold(sample: dict[str, Any], seed: int) -> dict[str, Any]:
+    """A sample that says something else about the same picture."""
+    prompt = int((sample["labels"] == UNLABELLED).sum())
+    generator = torch.Generator().manual_seed(seed)
+    input_ids = sample["input_ids"].clone()
+    input_ids[prompt:] = input_ids[prompt:][torch.randperm(len(input_ids) - prompt, generator=generator)]
+    return sample | {"input_ids": input_ids}
 
 
 def views(sides: tuple[int, ...], start: int) -> list[Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data import DataLoader
 
 import flmm  # noqa: F401  (applies the patches that mmdet needs)
 from flmm.datasets.hpt_processors import CustomHPT15ImageProcessor
@@ -142,6 +143,16 @@ def test_refcoco_samples_equal_the_recording(mode, split, refs, tensors):
             key = f"refcoco/{mode}/{split}/split/{index}/{number}"
             check(sample, key, CASE["refcoco"][key], tensors)
             assert sample["file_name"] == CASE["refcoco"][f"data_info/{split}/{index}"]["img_file"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sentences_of_a_picture_share_its_pixels(workers, refs):
+    """By that an LMM knows that it can read them together; also when a loader's worker sent them."""
+    parted = refcoco(refs, "val", RefCOCO2PNG(**settings("llava"), concat=False))
+    for (samples,) in DataLoader(parted, batch_size=1, num_workers=workers, collate_fn=list):
+        assert len({id(sample["pixel_values"]) for sample in samples}) == 1
+        assert len({id(sample["image"]) for sample in samples}) == 1
+        assert len(samples) == 2
 
 
 @pytest.mark.parametrize("split", ["val", "train"])

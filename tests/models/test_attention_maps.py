@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from flmm.models.attention_maps import fold_rows, merge_rows, resize_maps, stack_maps
+from flmm.models.attention_maps import fold_rows, merge_rows, resize_maps, rows_by_phrase, stack_maps
 from flmm.models.frame import crop_to_picture
 
 
@@ -16,7 +16,7 @@ def test_fold_is_indexing():
 @pytest.mark.parametrize(("merge", "expected"), [("mean", [2.0, 9.0]), ("max", [3.0, 9.0])])
 def test_merge_rows(merge, expected):
     maps = torch.tensor([1.0, 9.0, 3.0]).view(1, 3, 1, 1)
-    merged = merge_rows(maps, torch.tensor([0, 1, 0]), 2, merge)
+    merged = merge_rows(maps, rows_by_phrase(torch.tensor([0, 1, 0])), merge)
     assert merged.flatten().tolist() == expected
 
 

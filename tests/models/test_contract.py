@@ -6,7 +6,7 @@ from families import PHRASES
 from PIL import Image
 
 from flmm.grid_check import check_grid
-from flmm.models.attention_maps import finest_size, fold_rows, merge_rows, stack_maps
+from flmm.models.attention_maps import finest_size, fold_rows, merge_rows, rows_by_phrase, stack_maps
 from flmm.models.text_embedding import weigh_layers
 
 # Parts of SAM that the training cannot reach. The head that rates masks is not used, nor are point prompts, nor the
@@ -86,7 +86,7 @@ def test_capture_equals_eager_attention(built, sample):
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:2]))
         assert not weights[:, later].any()
         views = fold_rows(weights, tokens.views, resize_to=size)
-        layers.append([merge_rows(view, tokens.mask_ids[rows], len(PHRASES), merge) for view in views])
+        layers.append([merge_rows(view, rows_by_phrase(tokens.mask_ids[rows]), merge) for view in views])
     expected = stack_maps([torch.stack(view) for view in zip(*layers, strict=True)], backbone.channel_order)
     found = model(sample, mode="tensor")
     torch.testing.assert_close(found["mask_attentions"], expected, atol=1e-6, rtol=1e-4)

@@ -6,6 +6,7 @@ import torch
 from golden_cases import GOLDEN, load_recorded, register_golden_sam, relative_error
 from PIL import Image
 
+from flmm.models.mask_head import mask_refiner
 from flmm.models.mask_head.mask_refiner import SAMWrapper, coarse_boxes, group_by_length
 
 CASE = GOLDEN / "comp_samwrapper"
@@ -37,6 +38,21 @@ def test_every_combination_of_prompts(wrapper, recorded, box, mask, text, multi)
     error = relative_error(refined, expected)
     print(f"box {box:d} mask {mask:d} text {text:d} multi {multi:d}: {error:.1e}")
     assert error < 1e-4
+
+
+def test_a_picture_that_several_texts_share_is_encoded_once(wrapper, monkeypatch):
+    seen = []
+    encode = wrapper.encode
+    monkeypatch.setattr(wrapper, "encode", lambda images: seen.append(images) or encode(images))
+    monkeypatch.setattr(mask_refiner, "AT_ONCE", 2)  # phrases of a pass of the decoder
+    one, other = (Image.new("RGB", size, colour) for size, colour in (((60, 40), "red"), ((40, 60), "blue")))
+    masks = [torch.randn(number, 8, 8, generator=torch.Generator().manual_seed(number)) for number in (1, 2, 3)]
+    texts = [[torch.randn(4, wrapper.embed_dim)] * len(own) for own in masks]
+    with torch.no_grad():
+        refined = wrapper.refine([one, other, one], masks, texts)
+        assert seen == [[one, other]]
+        for image, own, text, found in zip([one, other, one], masks, texts, refined, strict=True):
+            assert relative_error(found, wrapper(image, own, text)) < 1e-4
 
 
 def test_names_and_what_is_trained(wrapper, recorded):

@@ -7,6 +7,7 @@ from families import picture
 from flmm.api import GroundingModel
 from flmm.assembly import sample_settings
 from flmm.models.backbone import Tokens
+from flmm.models.packing import pack, same_picture
 from flmm.models.reader import padded, passes
 
 TEXTS = [
@@ -38,6 +39,33 @@ def test_a_batch_equals_one_by_one(model):
             close(output[key], alone[key], 1e-3 if key.endswith("masks") else 1e-4)
 
 
+def about_one_picture(model):
+    image = picture()
+    samples = [model.builder.ground(image, *text) for text in (TEXTS[0], TEXTS[1], TEXTS[0])]
+    return [sample | {"pixel_values": samples[0]["pixel_values"]} for sample in samples]
+
+
+def test_texts_about_one_picture_are_read_as_one_sequence(model, monkeypatch):
+    config = model.model.backbone.decoder.config
+    if getattr(config, "sliding_window", None):
+        monkeypatch.setattr(config, "sliding_window", 1000)  # as real ones are, longer than the sequence
+    samples = about_one_picture(model)
+    assert list(same_picture(samples, 1000)) == [[0, 1, 2]]
+    assert pack(model.model.backbone, samples) is not None
+    for sample, output in zip(samples, model.model(samples, mode="tensor"), strict=True):
+        alone = model.model(sample, mode="tensor")
+        assert torch.equal(output["mask_ids"], alone["mask_ids"])
+        for key in ("mask_attentions", "hidden_states", "pred_masks", "sam_pred_masks"):
+            close(output[key], alone[key], 1e-3 if key.endswith("masks") else 1e-4)
+
+
+def test_texts_that_the_lmm_cannot_tell_apart_are_read_one_by_one(model, monkeypatch):
+    monkeypatch.setattr(model.model.backbone.decoder.config, "sliding_window", 10, raising=False)
+    samples = about_one_picture(model)
+    assert pack(model.model.backbone, samples) is None
+    assert len(model.model.read(samples)) == len(samples)
+
+
 def test_an_answer_is_captured_while_it_is_given(model):
     answer = model.model.read.generate(model.builder.build(picture(), [], []), max_new_tokens=6, do_sample=False)
     assert 0 < len(answer.token_ids) <= 6
@@ -67,16 +95,29 @@ def tokens(length, **inputs):
     return Tokens({"inputs_embeds": torch.randn(1, length, 4), **inputs}, torch.zeros(length), [])
 
 
+def test_samples_of_the_same_pixels_and_prompt_are_grouped():
+    pixels, others = torch.ones(2), torch.ones(2)
+    labels = torch.tensor([-100, -100, 7])
+
+    def sample(pixels, *ids, labels=labels):
+        return {"pixel_values": pixels, "input_ids": torch.tensor(ids), "labels": labels}
+
+    samples = [sample(pixels, 1, 2, 3), sample(others, 1, 2, 3), sample(pixels, 1, 2, 4), sample(pixels, 1, 5, 3)]
+    samples += [sample(pixels, 1, 2, 3, labels=torch.tensor([1, 2, 3]))] * 2  # which part is the prompt is not said
+    assert list(same_picture(samples, 100)) == [[0, 2], [1], [3], [4], [5]]
+    assert list(same_picture(samples[:3], 1)) == [[0], [2], [1]]
+
+
 def test_samples_of_similar_length_share_a_pass():
     batch = [tokens(n) for n in (10, 3, 9, 4)]
-    assert list(passes(batch, max_tokens=20)) == [[1, 3], [2, 0]]
-    assert list(passes(batch, max_tokens=1)) == [[1], [3], [2], [0]]
-    assert list(passes(batch, max_tokens=40)) == [[1, 3, 2, 0]]
+    assert list(passes(dict(enumerate(batch)), max_tokens=20)) == [[1, 3], [2, 0]]
+    assert list(passes(dict(enumerate(batch)), max_tokens=1)) == [[1], [3], [2], [0]]
+    assert list(passes(dict(enumerate(batch)), max_tokens=40)) == [[1, 3, 2, 0]]
 
 
 def test_inputs_that_cannot_be_padded_get_a_pass_of_their_own():
     batch = [tokens(3), tokens(4, attention_mask=torch.ones(1, 1, 4, 4)), tokens(5)]
-    assert list(passes(batch, max_tokens=100)) == [[1], [0, 2]]
+    assert list(passes(dict(enumerate(batch)), max_tokens=100)) == [[1], [0, 2]]
 
 
 def test_padding_counts_positions_on():

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch.distributed import HashStore
 
 from flmm.datasets.shapes import make_shapes
-from flmm.evaluate import Queue
+from flmm.evaluate import Queue, evaluate_items
 from flmm.records import RecordStore, decode_mask, fingerprint
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def test_png_is_the_same_with_two_processes_and_after_an_interruption(shapes, ch
     assert len(partial) == 3
     first = tmp_path / "two/png_val.teacher_forced/samples/000000.json"
     untouched = first.stat().st_mtime_ns
-    launch(*run, tmp_path / "two", processes=2)
+    launch(*run, tmp_path / "two", "--batch-size", 2, processes=2)
     assert first.stat().st_mtime_ns == untouched
 
     one, two = (records(tmp_path / name / "png_val.teacher_forced") for name in ("one", "two"))
@@ -139,6 +139,26 @@ def test_both_res_protocols(shapes, checkpoint, tmp_path):
     counts = [result["splits"]["refcoco_val"]["refined"]["masks"] for result in (concat, per_sentence)]
     assert counts == [len(kept), sum(len(ref["sentences"]) for ref in kept)]
     assert {"cIoU", "mIoU", "box_mIoU", "box_acc50"} <= concat["splits"]["refcoco_val"]["coarse"].keys()
+
+
+def test_items_are_read_together_and_an_error_names_their_files():
+    def model(samples, mode):
+        if any(sample["pixel_values"] is None for sample in samples):
+            raise ValueError("pixel_values is missing")
+        return [{"pred_masks": sample["gt_masks"] * 2.0 - 1} for sample in samples]
+
+    def sample(name, phrases):
+        masks = torch.eye(4)[:, :, None].expand(4, 4, 4)[:phrases]
+        return {"file_name": name, "gt_masks": masks, "pixel_values": name}
+
+    items = [[sample("a.jpg", 1), sample("a.jpg", 2)], sample("b.jpg", 3)]
+    one, other = evaluate_items(model, items)
+    assert (one["file_name"], len(one["phrases"])) == ("a.jpg", 3)
+    assert (other["file_name"], len(other["phrases"])) == ("b.jpg", 3)
+    assert all(phrase["coarse"]["iou"] == 1 for phrase in one["phrases"] + other["phrases"])
+    items[1]["pixel_values"] = None
+    with pytest.raises(ValueError, match="a.jpg, b.jpg: pixel_values is missing"):
+        evaluate_items(model, items)
 
 
 def test_a_checkpoint_is_known_by_its_content(checkpoint, tmp_path):

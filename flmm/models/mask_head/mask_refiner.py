@@ -14,6 +14,8 @@ from flmm.utils import compute_mask_IoU
 from segment_anything import sam_model_registry
 from segment_anything.utils.transforms import ResizeLongestSide
 
+AT_ONCE = 64  # phrases in one pass of SAM's decoder; one takes about 50 MB there
+
 
 class SAMWrapper(nn.Module):
     """SAM with a frozen image encoder; prompt encoder and mask decoder are trained.
@@ -82,8 +84,14 @@ class SAMWrapper(nn.Module):
     def refine(
         self, images: list[Image.Image], pred_masks: list[Tensor], text_embeds: list[list[Tensor]]
     ) -> list[Tensor]:
-        """`forward` of several images: one pass of the encoder, and one of the decoder per length of phrase."""
-        features, input_sizes = self.encode(images)
+        """`forward` of several images: one pass of the encoder, and one of the decoder per length of phrase.
+
+        An image that is there more than once, as one object, is encoded once.
+        """
+        distinct = {id(image): image for image in images}
+        encoded = [list(distinct).index(id(image)) for image in images]
+        features, sizes = self.encode(list(distinct.values()))
+        input_sizes = [sizes[i] for i in encoded]
         original_sizes = [(image.height, image.width) for image in images]
         coarse = [coarse_boxes(masks, size) for masks, size in zip(pred_masks, original_sizes, strict=True)]
         prompts: dict[str, list[Tensor]] = {}
@@ -94,7 +102,8 @@ class SAMWrapper(nn.Module):
             prompts["masks"] = [self._mask_prompts(*own) for own in zip(pred_masks, input_sizes, strict=True)]
         counts = [len(masks) for masks in pred_masks]
         embeds = [embed for own in text_embeds for embed in own]
-        decoded = self._decode(features, counts, {key: torch.cat(own) for key, own in prompts.items()}, embeds)
+        owner = torch.tensor(encoded).repeat_interleave(torch.tensor(counts))
+        decoded = self._decode(features, owner, {key: torch.cat(own) for key, own in prompts.items()}, embeds)
         return [
             self._closest(self.model.postprocess_masks(own, input_size, size), binary)
             for own, input_size, size, (_, binary) in zip(
@@ -102,12 +111,10 @@ class SAMWrapper(nn.Module):
             )
         ]
 
-    def _decode(
-        self, features: Tensor, counts: list[int], prompts: dict[str, Tensor], text_embeds: list[Tensor]
-    ) -> Tensor:
-        """Low-resolution logits [P, K, h, w] of P phrases, `counts` of each image."""
-        owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    def _decode(self, features: Tensor, owner: Tensor, prompts: dict[str, Tensor], text_embeds: list[Tensor]) -> Tensor:
+        """Low-resolution logits [P, K, h, w] of P phrases; `owner` [P] says whose features each one reads."""
         groups = group_by_length(text_embeds) if self.use_text else [list(range(len(owner)))]
+        groups = [group[i : i + AT_ONCE] for group in groups for i in range(0, len(group), AT_ONCE)]
         decoded = [
             self._decode_group(
                 features if len(features) == 1 else features[owner[phrases]],
@@ -188,6 +195,5 @@ def coarse_boxes(pred_masks: Tensor, size: tuple[int, int]) -> tuple[Tensor, Ten
     """
     probabilities = F.interpolate(pred_masks.detach().float().sigmoid()[None], size=size, mode="bilinear")[0]
     binary = probabilities > 0.5
-    boxes = masks_to_boxes(binary)
-    boxes[~binary.flatten(1).any(1)] = boxes.new_tensor([0, 0, size[1], size[0]])
-    return boxes, binary
+    boxes, whole = masks_to_boxes(binary), torch.tensor([0.0, 0.0, size[1], size[0]], device=binary.device)
+    return torch.where(binary.flatten(1).any(1, keepdim=True), boxes, whole), binary
