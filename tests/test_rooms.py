@@ -51,7 +51,9 @@ def test_mathematics_knows_torch_and_numpy_only():
 
 
 def test_contract_and_pipeline_name_no_lmm():
-    files = [ROOT / f"flmm/models/{name}.py" for name in ("backbone", "capture", "packing", "reader", "frozen_lmm", *PURE)]
+    files = [
+        ROOT / f"flmm/models/{name}.py" for name in ("backbone", "capture", "packing", "reader", "frozen_lmm", *PURE)
+    ]
     files += python_files("flmm/models/mask_head")
     for path in files:
         code = "\n".join(ast.unparse(node) for node in without_docstrings(path))

@@ -127,6 +127,30 @@ class Backbone(nn.Module, ABC):
         ids = self.model.generate(**inputs)
         return ids[:, inputs["input_ids"].shape[1] :] if "input_ids" in inputs else ids
 
+    def spliced(
+        self, sample: dict[str, Any], features: Tensor, image_token_id: int, embedding: nn.Module
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Puts features in the place of the one image token of a sample.
+
+        Args:
+            sample: The sample.
+            features: [N, D] of the picture.
+            image_token_id: Id of the token that stands for the picture.
+            embedding: The LMM's embedding of words.
+
+        Returns:
+            Embeddings [1, S, D], `mask_ids` [S] and positions [N] of the picture.
+
+        Raises:
+            ValueError: When the image token does not occur exactly once.
+        """
+        input_ids, mask_ids, image = expand_image_token(
+            sample["input_ids"].to(self.device), sample["mask_ids"].to(self.device), image_token_id, len(features)
+        )
+        embeds = embedding(input_ids.index_fill(0, image, 0))  # the image token may have no embedding
+        embeds[image] = features.to(embeds)
+        return embeds[None], mask_ids, image
+
     def train(self, mode: bool = True) -> "Backbone":
         """Stays in eval mode whatever `mode` says: the LMM is frozen, dropout included."""
         return super().train(False)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flmm.models.backbone import Backbone, Tokens, expand_image_token
+from flmm.models.backbone import Backbone, Tokens
 from flmm.models.frozen_lmm import FrozenLMM, build
 from flmm.models.pixels import checked_pixels
 from hpt.modeling_hpt import HPT
@@ -27,13 +27,10 @@ class HPTBackbone(Backbone):
         size = self.model.image_size
         pixels = checked_pixels(sample, "HPT", (3, size, size))
         features = self.model.image_features(pixels[None].to(self.device, self.model.dtype))[0]  # [h*w, D]
-        input_ids, mask_ids, image = expand_image_token(
-            sample["input_ids"].to(self.device), sample["mask_ids"].to(self.device), IMAGE_TOKEN_ID, len(features)
-        )
-        embeds = self.model.llm.get_input_embeddings()(input_ids.index_fill(0, image, 0))
-        embeds[image] = features.to(embeds.dtype)
+        embedding = self.model.llm.get_input_embeddings()
+        embeds, mask_ids, image = self.spliced(sample, features, IMAGE_TOKEN_ID, embedding)
         side = self.model.grid_size
-        return Tokens({"inputs_embeds": embeds[None]}, mask_ids, [image.view(side, side)])
+        return Tokens({"inputs_embeds": embeds}, mask_ids, [image.view(side, side)])
 
     def generate(self, **inputs: Any) -> Tensor:
         """Lets the language model go on."""

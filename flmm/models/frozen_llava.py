@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flmm.models.backbone import Backbone, Tokens, expand_image_token
+from flmm.models.backbone import Backbone, Tokens
 from flmm.models.frozen_lmm import FrozenLMM, build
 from flmm.models.pixels import checked_pixels
 
@@ -24,16 +24,10 @@ class LlavaBackbone(Backbone):
         vision = self.model.config.vision_config
         pixels = checked_pixels(sample, "LLaVA-1.5", (3, vision.image_size, vision.image_size))
         features = self.model.get_image_features(pixels[None].to(self.device, self.model.dtype))[0]  # [h*w, D]
-        input_ids, mask_ids, image = expand_image_token(
-            sample["input_ids"].to(self.device),
-            sample["mask_ids"].to(self.device),
-            self.model.config.image_token_id,
-            len(features),
-        )
-        embeds = self.model.get_input_embeddings()(input_ids)
-        embeds[image] = features.to(embeds.dtype)
+        embedding, image_token_id = self.model.get_input_embeddings(), self.model.config.image_token_id
+        embeds, mask_ids, image = self.spliced(sample, features, image_token_id, embedding)
         side = vision.image_size // vision.patch_size
-        return Tokens({"inputs_embeds": embeds[None]}, mask_ids, [image.view(side, side)])
+        return Tokens({"inputs_embeds": embeds}, mask_ids, [image.view(side, side)])
 
 
 class FrozenLlava(FrozenLMM):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from flmm.models.backbone import Backbone, Tokens, expand_image_token
+from flmm.models.backbone import Backbone, Tokens
 from flmm.models.frozen_lmm import FrozenLMM, build
 from flmm.models.pixels import checked_pixels
 
@@ -28,15 +28,9 @@ class LlavaNextBackbone(Backbone):
         views = self.model.view_positions((height, width))
         pixels = checked_pixels(sample, "LLaVA-NeXT").to(self.device, self.model.dtype)
         features = self.model.packed_features(pixels, (height, width))
-        input_ids, mask_ids, image = expand_image_token(
-            sample["input_ids"].to(self.device),
-            sample["mask_ids"].to(self.device),
-            self.model.config.image_token_id,
-            len(features),
-        )
-        embeds = self.model.get_input_embeddings()(input_ids)
-        embeds[image] = features.to(embeds.dtype)
-        return Tokens({"inputs_embeds": embeds[None]}, mask_ids, [image[view.to(self.device)] for view in views])
+        embedding, image_token_id = self.model.get_input_embeddings(), self.model.config.image_token_id
+        embeds, mask_ids, image = self.spliced(sample, features, image_token_id, embedding)
+        return Tokens({"inputs_embeds": embeds}, mask_ids, [image[view.to(self.device)] for view in views])
 
 
 class FrozenLlavaNext(FrozenLMM):

@@ -11,9 +11,11 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import torch
@@ -21,8 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """Of one run: seconds (on CPUs those of this process, so that other programs do not count) and peak MB."""
 
     seconds: float
@@ -45,21 +46,36 @@ class Ratio:
 
 
 @dataclass
-class Report:
-    """What a benchmark prints and writes."""
+class Sheet:
+    """A table."""
 
     title: str
     columns: Sequence[str]
     rows: list[Sequence[str | float]] = field(default_factory=list)
-    ratios: list[Ratio] = field(default_factory=list)
 
-    def show(self, path: Path | None = None) -> None:
-        """Prints the table and the ratios; writes all of it as JSON if a file is named."""
+    def table(self) -> Table:
+        """As it is printed, numbers with three digits or more."""
         table = Table(*self.columns, title=self.title)
         for row in self.rows:
-            table.add_row(*(cell if isinstance(cell, str) else f"{cell:,.3g}" for cell in row))
+            table.add_row(*(cell if isinstance(cell, str) else number(cell) for cell in row))
+        return table
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+@dataclass
+class Report(Sheet):
+    """What a benchmark prints and writes: a table, or more of them, and the ratios of all."""
+
+    ratios: list[Ratio] = field(default_factory=list)
+    more: list[Sheet] = field(default_factory=list)
+
+    def show(self, path: Path | None = None) -> None:
+        """Prints the tables and the ratios; writes all of it as JSON if a file is named."""
         console = Console(width=130)
-        console.print(table)
+        console.print(*(sheet.table() for sheet in (self, *self.more)))
         for ratio in self.ratios:
             bound = f"{'at most' if ratio.at_most else 'at least'} {ratio.limit:g}"
             console.print(f"{'  ' if ratio.kept else '! '}{ratio.name}: {ratio.value:.3g} ({bound})", highlight=False)
@@ -71,16 +87,17 @@ class Report:
             path.write_text(json.dumps({**asdict(self), "command": sys.argv, "machine": machine}, indent=1) + "\n")
 
 
-def options(description: str | None) -> argparse.ArgumentParser:
-    """The command line that the benchmarks share."""
+def options(description: str | None, computes: bool = True) -> argparse.ArgumentParser:
+    """The command line that the benchmarks share; some of it only by those that compute in their own process."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cuda = torch.cuda.is_available()
-    parser.add_argument("--device", default="cuda" if cuda else "cpu")
-    parser.add_argument("--dtype", default="bfloat16" if cuda else "float32")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
     parser.add_argument("--repeats", type=int, default=3, help="runs of which the median counts")
-    parser.add_argument("--warmups", type=int, default=1, help="runs before them that do not count")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    if computes:
+        cuda = torch.cuda.is_available()
+        parser.add_argument("--device", default="cuda" if cuda else "cpu")
+        parser.add_argument("--dtype", default="bfloat16" if cuda else "float32")
+        parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
+        parser.add_argument("--warmups", type=int, default=1, help="runs before the others that do not count")
     return parser
 
 
@@ -135,13 +152,14 @@ def cost(run: Callable[[], object], device: str) -> Cost:
 
 
 def compare(ways: dict[str, Callable[[], object]], args: argparse.Namespace) -> dict[str, Cost]:
-    """Medians of several ways to do the same, which take turns so that a slow minute strikes all of them."""
-    runs = args.warmups + args.repeats
-    rounds = [{name: cost(run, args.device) for name, run in ways.items()} for _ in range(runs)][args.warmups :]
-    return {
-        name: Cost(
-            statistics.median(each[name].seconds for each in rounds),
-            statistics.median(each[name].megabytes for each in rounds),
-        )
-        for name in ways
-    }
+    """Median costs of several ways to do the same."""
+    measured = {name: partial(cost, run, args.device) for name, run in ways.items()}
+    return {name: Cost(*figures) for name, figures in in_turn(measured, args.repeats, args.warmups).items()}
+
+
+def in_turn(
+    ways: Mapping[str, Callable[[], Sequence[float]]], repeats: int, warmups: int = 0
+) -> dict[str, list[float]]:
+    """Medians of the figures of several ways, which take turns so that a slow minute strikes all of them."""
+    rounds = [{name: run() for name, run in ways.items()} for _ in range(warmups + repeats)][warmups:]
+    return {name: [statistics.median(each) for each in zip(*(r[name] for r in rounds), strict=True)] for name in ways}

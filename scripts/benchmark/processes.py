@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 400  # seconds after which a job is killed: processes that wait for each other do so for ever
 
 
 def run_jobs(folder: Path, jobs: Sequence[Mapping[str, Any]], cwd: Path = ROOT) -> list[tuple[list[int], str]]:
@@ -53,7 +55,6 @@ def run_job(
     kill: tuple[str, int] | None = None,
     prepare: str | None = None,
     traffic: str | None = None,
-    limit: float = 400,
 ) -> list[int]:
     """Trains with the command line `words`.
 
@@ -65,7 +66,6 @@ def run_job(
         kill: A file and a number: SIGKILL to all as soon as the file has that many lines.
         prepare: `module:function` to call in each process before.
         traffic: File for what the first process sends in collectives, see `count_traffic`.
-        limit: Seconds after which all are killed: processes that wait for each other do so for ever.
 
     Returns:
         Exit statuses. When one process has failed the others are killed, as torchrun does.
@@ -80,7 +80,7 @@ def run_job(
             os.environ.update({**place, **(environment or {})})
             os._exit(train(words, log, processes, prepare, traffic if rank == 0 else None))
         children.append(child)
-    statuses = wait(children, kill, time.monotonic() + limit)
+    statuses = wait(children, kill, time.monotonic() + LIMIT)
     return [statuses[child] for child in children]
 
 
@@ -130,18 +130,15 @@ def count_traffic(work: Any, file: str) -> int:
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as recorded:
         status = work()
     widths = {"float": 4, "double": 8, "c10::BFloat16": 2, "int": 4, "long int": 8}
-    counts: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    calls: dict[tuple[str, str], list[int]] = defaultdict(list)  # the number of values of each
     for event in recorded.profiler.kineto_results.events():
         backend, _, collective = event.name().partition(":")
         if backend in ("gloo", "nccl") and event.shapes():
-            values = 1
-            for side in event.shapes()[0]:
-                values *= side
-            entry = counts[collective, event.dtypes()[0]]
-            entry[0], entry[1] = entry[0] + 1, entry[1] + values
+            calls[collective, event.dtypes()[0]].append(math.prod(event.shapes()[0]))
     rows = [
-        {"collective": name, "type": kind, "calls": calls, "values": values, "bytes": values * widths.get(kind, 1)}
-        for (name, kind), (calls, values) in sorted(counts.items())
+        {"collective": name, "type": kind, "calls": len(values), "values": sum(values)}
+        | {"bytes": sum(values) * widths.get(kind, 1)}
+        for (name, kind), values in sorted(calls.items())
     ]
     Path(file).write_text(json.dumps(rows))
     return status
