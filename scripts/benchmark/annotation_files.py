@@ -3,42 +3,40 @@
 Counts are those of the real files; captions, expressions, polygons and ids are drawn at random.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import pickle
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from flmm.assembly import REFCOCO
+
 WIDTH, HEIGHT = 640, 480
-_VOCABULARY = """
+VOCABULARY = """
 man woman child dog horse table chair plate bottle window building tree grass sky wall road car bus train bench bag cup
 bowl laptop book clock shelf person people group field water sand snow mountain left right red blue green white black
 brown wooden large small standing sitting holding wearing walking riding looking beside behind front there background
 this image picture can see which with and the a on in of near some many few
 """
-WORDS = _VOCABULARY.split()
+WORDS = VOCABULARY.split()
 CATEGORIES = [{"id": i, "name": WORDS[i % 40], "supercategory": "x", "isthing": int(i <= 80)} for i in range(1, 134)]
+INFO = {"description": "made by scripts/benchmark/data.py"}
 
 
 class Refs(NamedTuple):
     """One RefCOCO; expressions are per object, words per expression, images and objects by split."""
 
-    name: str
-    refs_file: str
     annotations: int
     expressions: float
     words: int
     splits: dict[str, tuple[int, int]]
-
-    def scaled(self, scale: float) -> "Refs":
-        """A part of everything."""
-        splits = {split: (int(scale * i), int(scale * o)) for split, (i, o) in self.splits.items()}
-        return self._replace(annotations=int(scale * self.annotations), splits=splits)
 
 
 class Sizes(NamedTuple):
@@ -46,129 +44,138 @@ class Sizes(NamedTuple):
 
     captions: int = 134_272
     panoptic_images: int = 118_287
-    refcoco: tuple[Refs, ...] = (
-        Refs("refcoco", "refs(unc).p", 196_771, 2.84, 3, {"train": (16_994, 42_404), "rest": (3_000, 7_596)}),
-        Refs("refcoco+", "refs(unc).p", 196_737, 2.84, 3, {"train": (16_992, 42_278), "rest": (3_000, 7_578)}),
-        Refs("refcocog", "refs(umd).p", 208_960, 1.91, 8, {"train": (21_899, 42_226), "rest": (3_900, 7_596)}),
-    )
+    refcoco: dict[str, Refs] = {
+        "refcoco": Refs(196_771, 2.84, 3, {"train": (16_994, 42_404), "rest": (3_000, 7_596)}),
+        "refcoco+": Refs(196_737, 2.84, 3, {"train": (16_992, 42_278), "rest": (3_000, 7_578)}),
+        "refcocog": Refs(208_960, 1.91, 8, {"train": (21_899, 42_226), "rest": (3_900, 7_596)}),
+    }
 
-    def scaled(self, scale: float) -> "Sizes":
+    def scaled(self, scale: float) -> Sizes:
         """A part of everything."""
-        refcoco = tuple(refs.scaled(scale) for refs in self.refcoco)
+        refcoco = {
+            name: refs._replace(
+                annotations=int(scale * refs.annotations),
+                splits={split: (int(scale * i), int(scale * o)) for split, (i, o) in refs.splits.items()},
+            )
+            for name, refs in self.refcoco.items()
+        }
         return Sizes(int(scale * self.captions), int(scale * self.panoptic_images), refcoco)
 
     @classmethod
-    def small(cls, count: int) -> "Sizes":
+    def small(cls, count: int) -> Sizes:
         """As many images of each kind, for which pictures are drawn too; one RefCOCO."""
-        refs = Refs("refcoco", "refs(unc).p", 10 * count, 2.84, 3, {"train": (count, 5 * count // 2)})
-        return cls(count, count, (refs,))
+        return cls(count, count, {"refcoco": Refs(10 * count, 2.84, 3, {"train": (count, 5 * count // 2)})})
 
 
 def write_annotations(root: Path, sizes: Sizes) -> None:
     """All annotation files below `root`, laid out like data/coco."""
-    (root / "annotations").mkdir(parents=True)
-    segments = _write_panoptic(root / "annotations" / "panoptic_train2017.json", sizes.panoptic_images)
-    _write_captions(root / "annotations" / "png_coco_train2017.json", sizes.captions, segments)
-    for refs in sizes.refcoco:
-        (root / refs.name).mkdir()
-        _write_refcoco(root / refs.name, refs)
+    annotations = root / "annotations"
+    annotations.mkdir(parents=True)
+    segments = write_panoptic(annotations / "panoptic_train2017.json", sizes.panoptic_images)
+    write_captions(annotations / "png_coco_train2017.json", sizes.captions, segments)
+    for name, refs in sizes.refcoco.items():
+        (root / name).mkdir()
+        write_refcoco(root / name, refs)
 
 
 def write_pictures(root: Path) -> None:
     """A 640 x 480 picture for every image that the annotations name, and panoptic PNGs."""
-    annotations = root / "annotations"
-    panoptic = json.loads((annotations / "panoptic_train2017.json").read_text())
-    refs = [json.loads(path.read_text()) for path in root.glob("refcoco*/instances.json")]
-    for folder in ("train2017", "train2014", "annotations/panoptic_train2017"):
+    panoptic = json.loads((root / "annotations/panoptic_train2017.json").read_text())
+    refcoco = json.loads((root / "refcoco/instances.json").read_text())
+    for folder, images in (("train2017", panoptic["images"]), ("train2014", refcoco["images"])):
         (root / folder).mkdir()
-    for image in panoptic["images"]:
-        _draw(image["id"]).save(root / "train2017" / image["file_name"], quality=90)
-    for image in (image for file in refs for image in file["images"]):
-        _draw(image["id"]).save(root / "train2014" / image["file_name"], quality=90)
+        for image in images:
+            draw(image["id"]).save(root / folder / image["file_name"], quality=90)
+    maps = root / "annotations/panoptic_train2017"
+    maps.mkdir()
     for annotation in panoptic["annotations"]:
         ids = [segment["id"] for segment in annotation["segments_info"]]
-        _segment_map(ids, annotation["image_id"]).save(annotations / "panoptic_train2017" / annotation["file_name"])
+        segment_map(ids, annotation["image_id"]).save(maps / annotation["file_name"])
 
 
-def _write_panoptic(path: Path, images: int) -> dict[int, list[int]]:
+def write_panoptic(path: Path, images: int) -> dict[int, list[int]]:
     """Writes a panoptic annotation; returns the segment ids of each image."""
     rng = random.Random(1)
     segments = {image: rng.sample(range(1, 2**24), rng.randint(4, 18)) for image in range(1, images + 1)}
     content = {
-        "images": (_image(i, f"{i:012d}.jpg", "train2017") for i in segments),
-        "annotations": (_panoptic_annotation(rng, i, ids) for i, ids in segments.items()),
+        "info": INFO,
+        "images": [image_entry(i, f"{i:012d}.jpg", "train2017") for i in segments],
+        "annotations": [panoptic_annotation(rng, i, ids) for i, ids in segments.items()],
         "categories": CATEGORIES,
     }
-    _write_json(path, content)
+    path.write_text(json.dumps(content))
     return segments
 
 
-def _panoptic_annotation(rng: random.Random, image: int, ids: list[int]) -> dict:
+def panoptic_annotation(rng: random.Random, image: int, ids: list[int]) -> dict[str, Any]:
     infos = [
-        {"id": i, "category_id": rng.randint(1, 133), "iscrowd": 0, "bbox": _box(rng), "area": rng.randint(100, 90_000)}
+        {"id": i, "category_id": rng.randint(1, 133), "iscrowd": 0, "bbox": box(rng), "area": rng.randint(100, 90_000)}
         for i in ids
     ]
     return {"segments_info": infos, "file_name": f"{image:012d}.png", "image_id": image}
 
 
-def _write_captions(path: Path, captions: int, segments: dict[int, list[int]]) -> None:
+def write_captions(path: Path, captions: int, segments: dict[int, list[int]]) -> None:
     rng = random.Random(2)
     images = [1 + i % len(segments) for i in range(captions)]
     rng.shuffle(images)
-    _write_list(path, (_caption(rng, image, segments[image]) for image in images))
+    path.write_text(json.dumps([caption(rng, image, segments[image]) for image in images]))
 
 
-def _caption(rng: random.Random, image: int, ids: list[int]) -> dict:
+def caption(rng: random.Random, image: int, ids: list[int]) -> dict[str, Any]:
     """About 40 words with 7 nouns, 5.1 of them grounded: the mean of Panoptic Narrative Grounding."""
     pieces = []
     for _ in range(rng.randint(4, 10)):
-        pieces.append(_piece(_words(rng, rng.randint(2, 5)), [], False))
+        pieces.append(piece(words(rng, rng.randint(2, 5))))
         grounded = rng.random() < 5.1 / 7
         plural = grounded and rng.random() < 0.15
         chosen = rng.sample(ids, rng.randint(2, 4) if plural else 1) if grounded else []
-        pieces.append(_piece(_words(rng, rng.randint(1, 3)), chosen, True, plural))
-    pieces.append(_piece(".", [], False))
+        pieces.append(piece(words(rng, rng.randint(1, 3)), chosen, True, plural))
+    pieces.append(piece("."))
     text = " ".join(piece["utterance"] for piece in pieces)
     return {"image_id": str(image), "caption": text, "segments": pieces}
 
 
-def _piece(words: str, ids: list[int], noun: bool, plural: bool = False) -> dict:
-    return {"utterance": words, "segment_ids": [str(i) for i in ids], "noun": noun, "plural": plural}
+def piece(text: str, ids: Sequence[int] = (), noun: bool = False, plural: bool = False) -> dict[str, Any]:
+    return {"utterance": text, "segment_ids": [str(i) for i in ids], "noun": noun, "plural": plural}
 
 
-def _write_refcoco(root: Path, sizes: Refs) -> None:
+def write_refcoco(root: Path, sizes: Refs) -> None:
     rng = random.Random(3)
     images = sum(count for count, _ in sizes.splits.values())
     names = {i: f"COCO_train2014_{i:012d}.jpg" for i in range(1, images + 1)}
     content = {
-        "images": (_image(i, name, "train2014") for i, name in names.items()),
-        "annotations": (_instance(rng, i, 1 + i % images) for i in range(sizes.annotations)),
+        "info": INFO,
+        "images": [image_entry(i, name, "train2014") for i, name in names.items()],
+        "annotations": [instance(rng, i, 1 + i % images) for i in range(sizes.annotations)],
         "categories": CATEGORIES[:80],
     }
-    _write_json(root / "instances.json", content)
-    refs, start = [], 0
+    (root / "instances.json").write_text(json.dumps(content))
+    refs: list[dict[str, Any]] = []
+    start = 0
     for split, (count, objects) in sizes.splits.items():
         for i in range(objects):  # the annotations of image j are j - 1, j - 1 + images, ...
             image = 1 + start + i % count
             ids = {"ref_id": len(refs), "ann_id": image - 1 + images * (i // count), "image_id": image}
-            refs.append({**ids, **_reference(rng, len(refs), names[image], sizes), "category_id": 1, "split": split})
+            refs.append({**ids, **reference(rng, len(refs), names[image], sizes), "category_id": 1, "split": split})
         start += count
-    (root / sizes.refs_file).write_bytes(pickle.dumps(refs, protocol=0))  # as the published files, of Python 2
+    split_file, _ = REFCOCO[root.name]
+    (root / split_file).write_bytes(pickle.dumps(refs, protocol=0))  # as the published files, of Python 2
 
 
-def _instance(rng: random.Random, annotation: int, image: int) -> dict:
+def instance(rng: random.Random, annotation: int, image: int) -> dict[str, Any]:
     return {
-        "segmentation": [_polygon(rng) for _ in range(rng.choice((1, 1, 1, 1, 2)))],
+        "segmentation": [polygon(rng) for _ in range(rng.choice((1, 1, 1, 1, 2)))],
         "area": round(rng.uniform(500, 90_000), 4),
         "iscrowd": 0,
         "image_id": image,
-        "bbox": [float(side) for side in _box(rng)],
+        "bbox": [float(side) for side in box(rng)],
         "category_id": rng.randint(1, 80),
         "id": annotation,
     }
 
 
-def _polygon(rng: random.Random) -> list[float]:
+def polygon(rng: random.Random) -> list[float]:
     """x, y of about 22 corners around a centre."""
     x, y, radius = rng.uniform(80, WIDTH - 80), rng.uniform(80, HEIGHT - 80), rng.uniform(20, 80)
     angles = sorted(rng.uniform(0, 6.28) for _ in range(rng.randint(8, 36)))
@@ -176,9 +183,9 @@ def _polygon(rng: random.Random) -> list[float]:
     return [round(value, 2) for corner in corners for value in corner]
 
 
-def _reference(rng: random.Random, ref: int, name: str, sizes: Refs) -> dict:
+def reference(rng: random.Random, ref: int, name: str, sizes: Refs) -> dict[str, Any]:
     count = int(sizes.expressions) + (rng.random() < sizes.expressions % 1)
-    texts = [_words(rng, rng.randint(1, 2 * sizes.words)) for _ in range(count)]
+    texts = [words(rng, rng.randint(1, 2 * sizes.words)) for _ in range(count)]
     sentences = [{"raw": t, "sent": t, "sent_id": 4 * ref + i, "tokens": t.split()} for i, t in enumerate(texts)]
     return {
         "file_name": name.replace(".jpg", f"_{ref}.jpg"),
@@ -187,7 +194,7 @@ def _reference(rng: random.Random, ref: int, name: str, sizes: Refs) -> dict:
     }
 
 
-def _image(number: int, name: str, folder: str) -> dict:
+def image_entry(number: int, name: str, folder: str) -> dict[str, Any]:
     return {
         "license": 3,
         "file_name": name,
@@ -200,37 +207,15 @@ def _image(number: int, name: str, folder: str) -> dict:
     }
 
 
-def _box(rng: random.Random) -> list[int]:
+def box(rng: random.Random) -> list[int]:
     return [rng.randrange(500), rng.randrange(400), rng.randint(5, 140), rng.randint(5, 80)]
 
 
-def _words(rng: random.Random, count: int) -> str:
+def words(rng: random.Random, count: int) -> str:
     return " ".join(rng.choices(WORDS, k=count))
 
 
-def _write_json(path: Path, content: dict[str, Iterable]) -> None:
-    with path.open("w") as file:
-        file.write('{"info": {"description": "made by scripts/benchmark/data.py"}')
-        for key, items in content.items():
-            file.write(f', "{key}": ')
-            file.writelines(_json_list(items))
-        file.write("}")
-
-
-def _write_list(path: Path, items: Iterable) -> None:
-    with path.open("w") as file:
-        file.writelines(_json_list(items))
-
-
-def _json_list(items: Iterable) -> Iterator[str]:
-    separator = "["
-    for item in items:
-        yield separator + json.dumps(item)
-        separator = ", "
-    yield "]"
-
-
-def _draw(seed: int) -> Image.Image:
+def draw(seed: int) -> Image.Image:
     """Blurred noise with some grain: about as many bytes as a photo of that size."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (HEIGHT // 16, WIDTH // 16, 3), dtype=np.uint8))
@@ -238,7 +223,7 @@ def _draw(seed: int) -> Image.Image:
     return Image.fromarray((pixels + rng.normal(0, 6, pixels.shape)).clip(0, 255).astype(np.uint8))
 
 
-def _segment_map(ids: list[int], seed: int) -> Image.Image:
+def segment_map(ids: list[int], seed: int) -> Image.Image:
     """A panoptic PNG: every pixel belongs to the nearest of as many random points as there are segments."""
     rng = np.random.default_rng(seed)
     x, y = rng.choice(WIDTH, len(ids), replace=False), rng.choice(HEIGHT, len(ids))

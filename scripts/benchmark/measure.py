@@ -161,5 +161,9 @@ def in_turn(
     ways: Mapping[str, Callable[[], Sequence[float]]], repeats: int, warmups: int = 0
 ) -> dict[str, list[float]]:
     """Medians of the figures of several ways, which take turns so that a slow minute strikes all of them."""
-    rounds = [{name: run() for name, run in ways.items()} for _ in range(warmups + repeats)][warmups:]
-    return {name: [statistics.median(each) for each in zip(*(r[name] for r in rounds), strict=True)] for name in ways}
+    rounds = [[run() for run in ways.values()] for _ in range(warmups + repeats)][warmups:]
+    runs_by_way = zip(*rounds, strict=True)
+    return {
+        name: [statistics.median(figure) for figure in zip(*runs, strict=True)]
+        for name, runs in zip(ways, runs_by_way, strict=True)
+    }

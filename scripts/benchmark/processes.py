@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def train(words: Sequence[str], log: str, processes: int, prepare: str | None, t
 
 
 def count_traffic(work: Any, file: str) -> int:
-    """Runs `work`, writes how often each collective was called, on what type, and how many values and bytes in all.
+    """Runs `work`, writes how many values of which type went into each collective.
 
     The profiler sees the calls of C++ (DistributedDataParallel) and Python (DeepSpeed) alike. gloo reports a
     reduce_scatter as the all_reduce that it is there.
@@ -129,17 +129,12 @@ def count_traffic(work: Any, file: str) -> int:
 
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as recorded:
         status = work()
-    widths = {"float": 4, "double": 8, "c10::BFloat16": 2, "int": 4, "long int": 8}
-    calls: dict[tuple[str, str], list[int]] = defaultdict(list)  # the number of values of each
+    sent: Counter[tuple[str, str]] = Counter()
     for event in recorded.profiler.kineto_results.events():
         backend, _, collective = event.name().partition(":")
         if backend in ("gloo", "nccl") and event.shapes():
-            calls[collective, event.dtypes()[0]].append(math.prod(event.shapes()[0]))
-    rows = [
-        {"collective": name, "type": kind, "calls": len(values), "values": sum(values)}
-        | {"bytes": sum(values) * widths.get(kind, 1)}
-        for (name, kind), values in sorted(calls.items())
-    ]
+            sent[collective, event.dtypes()[0]] += math.prod(event.shapes()[0])
+    rows = [{"collective": name, "type": kind, "values": values} for (name, kind), values in sorted(sent.items())]
     Path(file).write_text(json.dumps(rows))
     return status
 

@@ -80,6 +80,18 @@ def test_an_answer_is_captured_while_it_is_given(model):
     close(found.hidden, expected.hidden)
 
 
+def test_an_answer_sees_the_picture_once(model):
+    calls = []
+    backbone, sample = model.model.backbone, model.builder.build(picture(), [], [])
+    convolutions = [part for part in backbone.model.modules() if isinstance(part, torch.nn.Conv2d | torch.nn.Conv3d)]
+    hooks = [part.register_forward_hook(lambda part, *_: calls.append(part)) for part in convolutions]
+    backbone.tokens(sample)
+    once = len(calls)
+    model.model.read.generate(sample, max_new_tokens=2, do_sample=False)
+    [hook.remove() for hook in hooks]
+    assert len(calls) == 2 * once > 0
+
+
 def test_the_phrases_of_an_answer_are_grounded(model):
     reply = model.answer(picture(), max_new_tokens=12)
     if not reply.text:  # a random LMM may stop at once
