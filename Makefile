@@ -2,6 +2,15 @@
 PYTHON ?= $(shell for v in 3.12 3.11 3.10; do p=$$(command -v python$$v 2>/dev/null) && "$$p" -c '' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python scripts/benchmark
+BENCHMARKS := cost memory attention step sam batch generate data cache distributed startup
+# sizes that take a minute or two each; docs/performance.md has the larger ones
+OPTIONS_attention := --lengths 600 1500 --repeats 1
+OPTIONS_step := --layers 4 --length 1500 --repeats 1 --warmups 0
+OPTIONS_sam := --repeats 1
+OPTIONS_batch := --shape small --layers 4 --sam vit_b --sizes 1 2 --repeats 1 --warmups 0
+OPTIONS_generate := --tokens 30 --repeats 1
+OPTIONS_data := --scale 0.2 --repeats 1
+OPTIONS_startup := --repeats 1
 # a process per core, each with one thread; a file's tests share what they build
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -36,19 +45,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install  ## CPU-sized benchmarks, each a table of ratios; work_dirs/bench/ratios.png shows all beside their bounds.
-	@mkdir -p work_dirs/bench
-	$(BENCH)/cost.py --json work_dirs/bench/0_cost.json
-	$(BENCH)/attention.py --lengths 1500 --repeats 1 --json work_dirs/bench/1_attention.json
-	$(BENCH)/step.py --layers 4 --length 1500 --repeats 1 --json work_dirs/bench/2_step.json
-	$(BENCH)/sam.py --repeats 1 --json work_dirs/bench/3_sam.json
-	$(BENCH)/batch.py --repeats 1 --json work_dirs/bench/4_batch.json
-	$(BENCH)/generate.py --repeats 1 --json work_dirs/bench/5_generate.json
-	$(BENCH)/data.py --json work_dirs/bench/6_data.json
-	$(BENCH)/cache.py --json work_dirs/bench/7_cache.json
-	$(BENCH)/distributed.py --json work_dirs/bench/8_distributed.json
-	$(BENCH)/startup.py --json work_dirs/bench/9_startup.json
+bench: $(BENCHMARKS:%=work_dirs/bench/%.json)  ## CPU-sized benchmarks (two at a time: make -j2 bench): tables of ratios, and a picture of them beside their bounds.
 	$(BENCH)/draw.py work_dirs/bench work_dirs/bench/ratios.png
+
+work_dirs/bench/%.json: install
+	$(BENCH)/$*.py $(OPTIONS_$*) --json $@
 
 lock: .venv/installed  ## Pin requirements.txt anew from pyproject.toml.
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.10 --no-header --no-annotate \

@@ -1,6 +1,8 @@
 """The benchmarks run and write their figures; starting is as quick as promised."""
 
 import json
+import math
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +41,33 @@ def test_annotations_are_read_with_less_memory(tmp_path):
     (loader,) = figures["more"]
     assert column(loader, "workers") == [0, 1]
     assert all(rate > 0 for rate in column(loader, "samples per second"))
+
+
+TINY = "--shape tiny --sam vit_nano --repeats 1 --warmups 0"
+SMALL_RUNS = {
+    "attention.py": "--layers 2 --heads 4 --width 64 --lengths 300 900 --repeats 1",
+    "batch.py": f"{TINY} --sizes 1 2",
+    "cost.py": "--shape tiny --sam vit_nano",
+    "generate.py": f"{TINY} --tokens 4",
+    "memory.py": f"{TINY} --check",
+    "step.py": f"{TINY} --one-layer --no-reference",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SMALL_RUNS)
+def test_other_benchmarks_run(script, tmp_path, monkeypatch):
+    """In this process, which has imported most of what they need."""
+    file = tmp_path / "figures.json"
+    monkeypatch.setattr(sys, "argv", [script, *SMALL_RUNS[script].split(), "--json", str(file)])
+    monkeypatch.syspath_prepend(ROOT / "scripts/benchmark")
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(f"scripts/benchmark/{script}", run_name="__main__")
+    figures = json.loads(file.read_text())
+    assert len(figures["rows"]) > 1
+    assert all(math.isfinite(ratio["value"]) and ratio["value"] > 0 for ratio in figures["ratios"])
+    values = {ratio["name"]: ratio["value"] for ratio in figures["ratios"]}
+    if script == "attention.py":
+        assert values["capture's extra memory / the reference way's, S=900"] < 0.5
+    if script == "memory.py":
+        assert 0.75 < values["computed / measured, training step"] < 1.25

@@ -52,7 +52,10 @@ def main() -> None:
         base = costs[alone if "texts" in name else next(iter(costs))]
         report.rows.append((name, count / cost.seconds, base.seconds / cost.seconds, cost.megabytes))
     gain = costs[alone].seconds / costs[together].seconds
-    report.ratios.append(Ratio(f"samples per second: {count} texts together / one by one", gain, 2, at_most=False))
+    least = count / (
+        1 + (count - 1) / 3
+    )  # a further text costs a third of the first one, if LMM and SAM outweigh the head
+    report.ratios.append(Ratio(f"samples per second: {count} texts together / one by one", gain, least, at_most=False))
     if args.device.startswith("cuda"):  # a CPU is busy with one picture, and larger batches leave its caches
         first, *_ = seconds = [costs[f"batch of {n}"].seconds for n in args.sizes]
         best = first / min(seconds)
