@@ -73,16 +73,20 @@ def pack(backbone: Backbone, samples: list[Sample]) -> Pack | None:
     Raises:
         ValueError: When a text has no phrase, a phrase has no token, or a text is longer than the LMM's context.
     """
+    config = backbone.decoder.config
+    if config._attn_implementation not in (None, "eager", "sdpa"):  # others take no such mask
+        return None
     first, prompt = samples[0], prompt_length(samples[0])
     lengths = [len(sample["input_ids"]) - prompt for sample in samples]
     before = accumulate((check_phrases(sample["mask_ids"]) for sample in samples), initial=0)
     numbered = [torch.where(m >= 0, m + n, m) for m, n in zip((s["mask_ids"] for s in samples), before, strict=False)]
     joined = {key: joined_texts([sample[key] for sample in samples], prompt) for key in ("input_ids", "labels")}
     tokens = backbone.tokens({**first, **joined, "mask_ids": joined_texts(numbered, prompt)})
-    if not can_pack(tokens, backbone.decoder.config):
+    window = getattr(config, "sliding_window", None)
+    if window is not None and len(tokens.mask_ids) > window:  # a later text would no longer see all of the prompt
         return None
     start = len(tokens.mask_ids) - sum(lengths)
-    check_length(start + max(lengths), backbone.decoder.config)
+    check_length(start + max(lengths), config)
     head = tokens.mask_ids[:start]
     own = [torch.cat([head, sample["mask_ids"][prompt:].to(head)]) for sample in samples]
     inputs = tokens.inputs | side_by_side(tokens, start, torch.tensor(lengths, device=head.device))
@@ -92,13 +96,6 @@ def pack(backbone: Backbone, samples: list[Sample]) -> Pack | None:
 def joined_texts(values: list[Tensor], prompt: int) -> Tensor:
     """Prompt and text [S] of each sample -> the prompt and all texts."""
     return torch.cat([values[0][:prompt], *(value[prompt:] for value in values)])
-
-
-def can_pack(tokens: Tokens, config: Any) -> bool:
-    """Whether the attention takes a mask, and no layer would have forgotten the prompt."""
-    window = getattr(config, "sliding_window", None)
-    in_window = window is None or len(tokens.mask_ids) <= window
-    return in_window and config._attn_implementation in (None, "eager", "sdpa")
 
 
 def side_by_side(tokens: Tokens, start: int, lengths: Tensor) -> dict[str, Any]:
