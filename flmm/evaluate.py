@@ -32,7 +32,7 @@ Metrics = dict[str, Any]
 
 
 def arguments(description: str, splits: Sequence[str], default: Sequence[str]) -> argparse.ArgumentParser:
-    """The command line that both evaluations share."""
+    """The command line of scripts that run a model on splits of data."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("config", help="config file of the model")
@@ -40,7 +40,14 @@ def arguments(description: str, splits: Sequence[str], default: Sequence[str]) -
     add("--data-root", default="data/coco", help="folder laid out like data/coco, e.g. data/shapes")
     add("--split", nargs="+", choices=splits, default=list(default), metavar="SPLIT", help=", ".join(splits))
     add("--limit", type=_positive, help="evaluate only the first pictures (PNG: captions) of each split")
-    add("--output", help="folder of records and metrics [work_dirs/CONFIG/eval/CHECKPOINT]")
+    add("--output", help="folder for what is found [work_dirs/CONFIG/eval/CHECKPOINT]")
+    return parser
+
+
+def evaluation_arguments(description: str, splits: Sequence[str], default: Sequence[str]) -> argparse.ArgumentParser:
+    """The command line that both evaluations share."""
+    parser = arguments(description, splits, default)
+    add = parser.add_argument
     add("--overwrite", action="store_true", help="evaluate anew what the output folder holds already")
     add("--batch-size", type=_positive, default=1, help="pictures (PNG: captions) that are read together")
     add("--workers", type=int, default=4 if torch.cuda.is_available() else 0, help="loader processes")

@@ -1,11 +1,11 @@
 """PNG benchmark: accelerate launch scripts/multiprocess_eval_png.py CONFIG --checkpoint CKPT."""
 
-from flmm.evaluate import Evaluation, arguments, evaluate_png
+from flmm.evaluate import Evaluation, evaluate_png, evaluation_arguments
 from flmm.tables import PNG_HEADER, png_rows, print_table
 
 
 def main() -> None:
-    args = arguments(__doc__, splits=("train", "val"), default=("val",)).parse_args()
+    args = evaluation_arguments(__doc__, splits=("train", "val"), default=("val",)).parse_args()
     evaluation = Evaluation(args)
     results = {split: evaluate_png(evaluation, split) for split in args.split}
     if evaluation.accelerator.is_main_process:

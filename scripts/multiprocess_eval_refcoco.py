@@ -1,7 +1,7 @@
 """Referring expressions: accelerate launch scripts/multiprocess_eval_refcoco.py CONFIG --checkpoint CKPT."""
 
 from flmm.assembly import RES_SPLITS
-from flmm.evaluate import Evaluation, arguments, evaluate_res
+from flmm.evaluate import Evaluation, evaluate_res, evaluation_arguments
 from flmm.tables import RES_HEADER, print_table, res_rows
 
 PROTOCOLS = {
@@ -11,7 +11,7 @@ PROTOCOLS = {
 
 
 def main() -> None:
-    parser = arguments(__doc__, splits=RES_SPLITS, default=RES_SPLITS)
+    parser = evaluation_arguments(__doc__, splits=RES_SPLITS, default=RES_SPLITS)
     parser.add_argument("--concat", action="store_true", help=f"{PROTOCOLS['concat']}; without: each on its own")
     args = parser.parse_args()
     evaluation = Evaluation(args)

@@ -46,11 +46,11 @@ class Capture:
     attention: dict[int, list[Any]] = field(default_factory=dict)
     hidden: dict[int, list[Tensor]] = field(default_factory=dict)
 
-    def observed(self, num_queries: int, num_keys: int, device: torch.device) -> list[Tensor]:
-        """Positions to observe in a pass: rows of each sequence; none in the pass over a prompt."""
+    def observed(self, num_queries: int, device: torch.device) -> list[Tensor | None]:
+        """What to observe in a pass: rows of each sequence; the newest token (None), but nothing of the prompt."""
         if self.rows is not None:
             return [rows.to(device) for rows in self.rows]
-        return [torch.arange(num_keys - 1, num_keys, device=device)] if num_queries == 1 else []
+        return [None] if num_queries == 1 else []
 
 
 _active: ContextVar[Capture] = ContextVar(NAME)
@@ -97,29 +97,34 @@ def capture(decoder: Any, rows: Rows, keep: Keep) -> Iterator[Capture]:
         )
 
 
-def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, rows: Tensor, scaling: float) -> Tensor:
+def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, rows: Tensor | None, scaling: float) -> Tensor:
     """Softmax attention of some tokens of a sequence to all keys.
 
     Args:
         query: [A, Q, d], of the last Q tokens.
         key: [A_kv, S, d], A a multiple of A_kv; S > Q with a cache.
         mask: None (causal), or [Q, S] boolean (True = visible) or additive, or [S] boolean padding.
-        rows: [T] positions among the S.
+        rows: [T] positions among the S; None for the newest token, the only query, which sees all keys.
         scaling: Factor on the logits.
 
     Returns:
         [A, T, S] in the dtype of `query`; the softmax is taken in float32.
     """
     num_kv_heads, num_keys = key.shape[0], key.shape[1]
-    queries = rows - (num_keys - query.shape[1])
-    query = query[:, queries].unflatten(0, (num_kv_heads, -1))  # [A_kv, A / A_kv, T, d]
+    if mask is not None:
+        mask = mask[..., :num_keys] if mask.ndim == 2 else mask[:num_keys].bool()
+    if rows is not None:
+        queries = rows - (num_keys - query.shape[1])
+        query = query[:, queries]
+        if mask is not None and mask.ndim == 2:
+            mask = mask[queries]
+        else:
+            visible = torch.arange(num_keys, device=rows.device) <= rows[:, None]
+            mask = visible if mask is None else visible & mask
+    query = query.unflatten(0, (num_kv_heads, -1))  # [A_kv, A / A_kv, T, d]
     logits = (query @ key[:, None].transpose(-1, -2) * scaling).flatten(0, 1)  # [A, T, S]
-    if mask is not None and mask.ndim == 2:
-        mask = mask[queries, :num_keys]
-    else:
-        visible = torch.arange(num_keys, device=rows.device) <= rows[:, None]
-        mask = visible if mask is None else visible & mask[:num_keys].bool()
-    logits = logits.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else logits + mask
+    if mask is not None:
+        logits = logits.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else logits + mask
     return logits.softmax(-1, dtype=torch.float32).to(query.dtype)
 
 
@@ -138,7 +143,7 @@ def _capturing_attention(module: Any, query: Tensor, key: Tensor, value: Tensor,
     scaling = kwargs.get("scaling")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     kept = captured.attention.setdefault(module.layer_idx, [])
-    for index, rows in enumerate(captured.observed(query.shape[2], key.shape[2], key.device)):
+    for index, rows in enumerate(captured.observed(query.shape[2], key.device)):
         own_mask = None if mask is None else mask[min(index, len(mask) - 1)]
         if own_mask is not None and own_mask.ndim == 3:
             own_mask = own_mask[0]  # the same for all heads

@@ -65,7 +65,9 @@ def padded_pair(official):
 
 
 def make_pair(dims, official):
-    ours = build_vit_sam(**dims)
+    with torch.random.fork_rng():  # some weights keep what they are made with
+        torch.manual_seed(3)
+        ours = build_vit_sam(**dims)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in ours.named_parameters():
         if "rel_pos" in name or "pos_embed" in name:  # zero when new: would hide any mistake
