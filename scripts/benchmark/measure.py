@@ -91,7 +91,7 @@ def options(description: str | None, computes: bool = True) -> argparse.Argument
     """The command line that the benchmarks share; some of it only by those that compute in their own process."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="runs of which the median counts")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=lambda path: Path(path).absolute(), help="also write the figures to this file")
     if computes:
         cuda = torch.cuda.is_available()
         parser.add_argument("--device", default="cuda" if cuda else "cpu")
