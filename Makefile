@@ -51,6 +51,11 @@ bench: $(BENCHMARKS:%=work_dirs/bench/%.json)  ## CPU-sized benchmarks (two at a
 work_dirs/bench/%.json: install
 	$(BENCH)/$*.py $(OPTIONS_$*) --json $@
 
+work_dirs/bench/startup.json: data/shapes
+
+data/shapes: | install
+	$(BIN)/flmm data shapes --out $@
+
 lock: .venv/installed  ## Pin requirements.txt anew from pyproject.toml.
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.10 --no-header --no-annotate \
 		--all-extras --output-file requirements.txt pyproject.toml

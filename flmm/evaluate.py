@@ -12,6 +12,7 @@ import argparse
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -179,20 +180,28 @@ def evaluate_items(model: Any, items: Sequence[Any]) -> list[Record]:
         ValueError: When a sample cannot be grounded; names its file, or those of the items.
     """
     groups = [item if isinstance(item, list) else [item] for item in items]
-    try:
+    with _naming_files(groups):
         outputs = iter(model([sample for group in groups for sample in group], mode="tensor"))
-    except ValueError as error:
-        names = ", ".join(str(group[0].get("file_name")) for group in groups)
-        raise ValueError(f"{names}: {error}") from error
     return [_record(group, [next(outputs) for _ in group]) for group in groups]
 
 
 def _record(samples: list[Any], outputs: list[Any]) -> Record:
     """The record of the samples of one picture."""
     height, width = samples[0]["gt_masks"].shape[-2:]
-    pairs = zip(samples, outputs, strict=True)
-    phrases = [phrase for sample, output in pairs for phrase in phrase_records(sample, output)]
+    with _naming_files([samples]):
+        pairs = zip(samples, outputs, strict=True)
+        phrases = [phrase for sample, output in pairs for phrase in phrase_records(sample, output)]
     return {"file_name": samples[0].get("file_name"), "height": height, "width": width, "phrases": phrases}
+
+
+@contextmanager
+def _naming_files(groups: Sequence[list[Any]]) -> Iterator[None]:
+    """Puts the files of the samples in front of what a ValueError says."""
+    try:
+        yield
+    except ValueError as error:
+        names = ", ".join(str(group[0].get("file_name")) for group in groups)
+        raise ValueError(f"{names}: {error}") from error
 
 
 def evaluate_png(evaluation: Evaluation, split: str) -> Metrics:

@@ -11,8 +11,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-# Inputs that can be padded on the right: no token sees a later one, so what follows changes nothing.
-PADDABLE = {"inputs_embeds", "position_ids"}
 UNLABELLED = -100  # in `labels`: picture and prompt, which the LMM is not asked to say
 
 

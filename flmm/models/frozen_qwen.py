@@ -42,10 +42,10 @@ class QwenBackbone(Backbone):
     def tokens(self, sample: dict[str, Any]) -> Tokens:
         """Puts the image features in the places of the image tokens."""
         lmm, prompt = self.model.model, self.prompt(sample)
-        input_ids, pixels, grid = prompt.inputs.values()
+        input_ids, grid = prompt.inputs["input_ids"], prompt.inputs["image_grid_thw"]
         embeds = lmm.get_input_embeddings()(input_ids)
-        features = torch.cat(lmm.get_image_features(pixels, grid))
-        embeds[input_ids == self.model.config.image_token_id] = features.to(embeds)
+        features = torch.cat(lmm.get_image_features(prompt.inputs["pixel_values"], grid))
+        embeds[0, prompt.views[0].flatten()] = features.to(embeds)
         position_ids, _ = lmm.get_rope_index(input_ids, image_grid_thw=grid)
         return Tokens({"inputs_embeds": embeds, "position_ids": position_ids}, prompt.mask_ids, prompt.views)
 

@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flmm.models.attention_maps import finest_size, fold_rows, merge_rows, rows_by_phrase
-from flmm.models.backbone import PADDABLE, Backbone, Reading, Tokens, check_length, check_phrases
+from flmm.models.backbone import Backbone, Reading, Tokens, check_length, check_phrases
 from flmm.models.capture import capture
 from flmm.models.packing import Sample, pack, same_picture
 
 Merge = Literal["mean", "max"]
+# Inputs that can be padded on the right: no token sees a later one, so padding changes nothing.
+PADDABLE = {"inputs_embeds", "position_ids"}
 
 
 @dataclass(frozen=True)

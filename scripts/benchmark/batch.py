@@ -52,9 +52,8 @@ def main() -> None:
         base = costs[alone if "texts" in name else next(iter(costs))]
         report.rows.append((name, count / cost.seconds, base.seconds / cost.seconds, cost.megabytes))
     gain = costs[alone].seconds / costs[together].seconds
-    least = count / (
-        1 + (count - 1) / 3
-    )  # a further text costs a third of the first one, if LMM and SAM outweigh the head
+    # a further text costs at most a third of the first one, if LMM and SAM outweigh the head
+    least = count / (1 + (count - 1) / 3)
     report.ratios.append(Ratio(f"samples per second: {count} texts together / one by one", gain, least, at_most=False))
     if args.device.startswith("cuda"):  # a CPU is busy with one picture, and larger batches leave its caches
         first, *_ = seconds = [costs[f"batch of {n}"].seconds for n in args.sizes]

@@ -11,14 +11,13 @@ What the second epoch reads is still in the machine's memory, so a slow disk doe
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
-from measure import Ratio, Report, cost, options
+from measure import Ratio, Report, cost, in_turn, options
 from synthetic import add_options, make_model, make_sample
 
 from flmm.assembly import TINY_CONFIG, build_model, png_dataset, read_config
@@ -73,7 +72,7 @@ def embedded_parts(args: argparse.Namespace) -> tuple[FrozenLMM, list[Sample]]:
 
 def measure(
     model: FrozenLMM, samples: list[Sample], args: argparse.Namespace
-) -> tuple[dict[str, list[float]], dict[str, int]]:
+) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Median seconds of WAYS for an epoch and for its frozen part, and bytes on disk by kind."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
     autocast = torch.autocast(args.device.split(":")[0], torch.bfloat16, enabled=args.dtype == "bfloat16")
@@ -94,14 +93,13 @@ def measure(
 
     epoch(samples[:1])  # warms up
     parts = {EPOCH: partial(epoch, samples), FROZEN: partial(frozen, samples)}
-    rounds = {part: [in_turn(model, run, args) for _ in range(args.repeats)] for part, run in parts.items()}
-    times = {part: zip(*(seconds for seconds, _ in each), strict=True) for part, each in rounds.items()}
-    seconds = {part: [statistics.median(way) for way in ways] for part, ways in times.items()}
-    return seconds, rounds[EPOCH][0][1]
+    figures = in_turn({part: partial(in_each_way, model, run, args) for part, run in parts.items()}, args.repeats)
+    seconds = {part: own[: len(WAYS)] for part, own in figures.items()}
+    return seconds, dict(zip(KINDS, figures[EPOCH][len(WAYS) :], strict=True))
 
 
-def in_turn(model: FrozenLMM, run: Callable[[], None], args: argparse.Namespace) -> tuple[list[float], dict[str, int]]:
-    """Seconds of `run` in each of WAYS, with a new cache, and what that then holds."""
+def in_each_way(model: FrozenLMM, run: Callable[[], None], args: argparse.Namespace) -> list[float]:
+    """Seconds of `run` in each of WAYS, with a new cache, and the bytes of each of KINDS that it then holds."""
     read, encode = model.read, model.sam.encode
     seconds = [cost(run, args.device).seconds]
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
@@ -111,7 +109,7 @@ def in_turn(model: FrozenLMM, run: Callable[[], None], args: argparse.Namespace)
         seconds += [cost(run, args.device).seconds for _ in WAYS[1:]]
         used = cache.ledger.used()
     model.read, model.sam.encode = read, encode
-    return seconds, used
+    return seconds + [used[kind] for kind in KINDS]
 
 
 if __name__ == "__main__":

@@ -156,6 +156,9 @@ def test_items_are_read_together_and_an_error_names_their_files():
     assert (one["file_name"], len(one["phrases"])) == ("a.jpg", 3)
     assert (other["file_name"], len(other["phrases"])) == ("b.jpg", 3)
     assert all(phrase["coarse"]["iou"] == 1 for phrase in one["phrases"] + other["phrases"])
+    items[1]["phrases"] = ["one of three"]
+    with pytest.raises(ValueError, match="^b.jpg: "):
+        evaluate_items(model, items)
     items[1]["pixel_values"] = None
     with pytest.raises(ValueError, match="a.jpg, b.jpg: pixel_values is missing"):
         evaluate_items(model, items)
