@@ -43,7 +43,7 @@ def test_annotations_are_read_with_less_memory(tmp_path):
     assert all(rate > 0 for rate in column(loader, "samples per second"))
 
 
-TINY = "--shape tiny --sam vit_nano --repeats 1 --warmups 0"
+TINY = "--shape tiny --sam vit_nano --repeats 1"
 SMALL_RUNS = {
     "attention.py": "--layers 2 --heads 4 --width 64 --lengths 300 900 --repeats 1",
     "batch.py": f"{TINY} --sizes 1 2",

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from measure import Ratio, Report, cost, in_turn, options
+from measure import Ratio, Report, duration, in_turn, options
 from synthetic import add_options, make_model, make_sample
 
 from flmm.assembly import TINY_CONFIG, build_model, png_dataset, read_config
@@ -40,7 +40,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model, samples = random_parts(args) if args.shape else embedded_parts(args)
     parts = [part for part in model.modules() if part is model.backbone or part is model.sam.model.image_encoder]
-    fingerprint = cost(lambda: [module_digest(part) for part in parts], args.device).seconds
+    fingerprint = duration(lambda: [module_digest(part) for part in parts], args.device)
     seconds, used = measure(model, samples, args)
     size = sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
     report = Report(
@@ -101,12 +101,12 @@ def measure(
 def in_each_way(model: FrozenLMM, run: Callable[[], None], args: argparse.Namespace) -> list[float]:
     """Seconds of `run` in each of WAYS, with a new cache, and the bytes of each of KINDS that it then holds."""
     read, encode = model.read, model.sam.encode
-    seconds = [cost(run, args.device).seconds]
+    seconds = [duration(run, args.device)]
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         cache = TensorCache(folder, max_gb=1000)
         cache.attach(model)
         model.read.fingerprint(), model.sam.encode.fingerprint()  # once a run, so no part of an epoch
-        seconds += [cost(run, args.device).seconds for _ in WAYS[1:]]
+        seconds += [duration(run, args.device) for _ in WAYS[1:]]
         used = cache.ledger.used()
     model.read, model.sam.encode = read, encode
     return seconds + [used[kind] for kind in KINDS]

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,8 @@ import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
+
+M_MMAP_THRESHOLD = -3  # of malloc.h: larger blocks are not from the heap
 
 
 class Cost(NamedTuple):
@@ -90,14 +91,13 @@ class Report(Sheet):
 def options(description: str | None, computes: bool = True) -> argparse.ArgumentParser:
     """The command line that the benchmarks share; some of it only by those that compute in their own process."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="runs of which the median counts")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of which the median time counts")
     parser.add_argument("--json", type=lambda path: Path(path).absolute(), help="also write the figures to this file")
     if computes:
         cuda = torch.cuda.is_available()
         parser.add_argument("--device", default="cuda" if cuda else "cpu")
         parser.add_argument("--dtype", default="bfloat16" if cuda else "float32")
         parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
-        parser.add_argument("--warmups", type=int, default=1, help="runs before the others that do not count")
     return parser
 
 
@@ -113,8 +113,10 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
             self.start = torch.cuda.memory_allocated()
             return self
-        # give freed pages back first, else memory that an earlier way left behind hides what this one takes
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        # freed memory goes back at once, else it hides what is taken later, or counts although nobody has it
+        self.libc = ctypes.CDLL("libc.so.6")
+        self.libc.malloc_trim(0)
+        self.libc.mallopt(M_MMAP_THRESHOLD, 2**16)
         self.process = psutil.Process()
         self.start = self.peak = self.process.memory_info().rss
         self.running = True
@@ -134,34 +136,41 @@ class PeakMemory:
             self.running = False
             self.thread.join()
             peak = max(self.peak, self.process.memory_info().rss)
+            self.libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # to where it gets by itself in any process that uses torch
         self.megabytes = (peak - self.start) / 2**20
 
 
-def cost(run: Callable[[], object], device: str) -> Cost:
-    """Runs once."""
+def duration(run: Callable[[], object], device: str) -> float:
+    """Seconds of one run."""
     gc.collect()
     clock = time.perf_counter if device.startswith("cuda") else time.process_time
-    with PeakMemory(device) as peak:
-        start = clock()
-        result = run()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-        seconds = clock() - start
+    start = clock()
+    result = run()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    taken = clock() - start
     del result
-    return Cost(seconds, peak.megabytes)
+    return taken
+
+
+def megabytes(run: Callable[[], object], device: str) -> float:
+    """Peak memory of one run, in MB."""
+    gc.collect()
+    with PeakMemory(device) as peak:
+        run()
+    return peak.megabytes
 
 
 def compare(ways: dict[str, Callable[[], object]], args: argparse.Namespace) -> dict[str, Cost]:
-    """Median costs of several ways to do the same."""
-    measured = {name: partial(cost, run, args.device) for name, run in ways.items()}
-    return {name: Cost(*figures) for name, figures in in_turn(measured, args.repeats, args.warmups).items()}
+    """Costs of several ways to do the same: memory of a first run, which takes time to watch, median time of others."""
+    memory = {name: megabytes(run, args.device) for name, run in ways.items()}
+    timed = in_turn({name: lambda run=run: [duration(run, args.device)] for name, run in ways.items()}, args.repeats)
+    return {name: Cost(*timed[name], memory[name]) for name in ways}
 
 
-def in_turn(
-    ways: Mapping[str, Callable[[], Sequence[float]]], repeats: int, warmups: int = 0
-) -> dict[str, list[float]]:
+def in_turn(ways: Mapping[str, Callable[[], Sequence[float]]], repeats: int) -> dict[str, list[float]]:
     """Medians of the figures of several ways, which take turns so that a slow minute strikes all of them."""
-    rounds = [[run() for run in ways.values()] for _ in range(warmups + repeats)][warmups:]
+    rounds = [[run() for run in ways.values()] for _ in range(repeats)]
     runs_by_way = zip(*rounds, strict=True)
     return {
         name: [statistics.median(figure) for figure in zip(*runs, strict=True)]

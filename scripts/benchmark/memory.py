@@ -17,7 +17,6 @@ arithmetic: maps and hidden states of all layers in bfloat16, logits in float32.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import weakref
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from cost import weights
-from measure import Ratio, Report, cost, options
+from measure import Ratio, Report, megabytes, options
 from synthetic import PHRASES, SHAPES, WORDS, add_options, make_model, make_sample
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
@@ -105,14 +104,12 @@ def reference(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> Report:
     """Computed beside measured."""
-    # else freed blocks stay in the heap of the process and count as well: 1.3 x the memory of a step
-    ctypes.CDLL("libc.so.6").mallopt(-3, 2**16)  # M_MMAP_THRESHOLD
     _, peaks = compute(args)
     model = make_model(args)
     title = f"peak MB above what is there before, {args.shape}, {model.backbone.num_layers} layers, {args.dtype}"
     report = Report(title, ("", "computed", "measured"))
     for name, run in ways(model, make_sample(args), args):
-        computed, measured = (peaks[name].most - peaks[name].before) / 2**20, cost(run, args.device).megabytes
+        computed, measured = (peaks[name].most - peaks[name].before) / 2**20, megabytes(run, args.device)
         report.rows.append((name, computed, measured))
         for limit, at_most in ((0.75, False), (1.25, True)):
             report.ratios.append(Ratio(f"computed / measured, {name}", computed / measured, limit, at_most))
