@@ -32,11 +32,13 @@ from flmm.fingerprint import Fingerprint, arithmetic, digest, source_digest
 from flmm.models.attention_maps import fold_rows
 from flmm.models.backbone import Reading
 from flmm.models.capture import capture
+from flmm.models.packing import pack
 from flmm.models.reader import Reader, Sample
 
 Entry = dict[str, Tensor]
 KINDS = ("lmm", "sam")
 GB = 10**9
+LEDGER_BYTES = 64  # two kinds of up to 10^18 bytes
 ABANDONED = 3600.0  # seconds after which a file that is still being written belongs to a process that was killed
 # Of a sample, all that no LMM may see; everything else is part of the key, as an adapter may read it.
 UNSEEN = {"masks", "padded_masks", "gt_masks", "mask_infos", "file_name", "phrases"}
@@ -122,7 +124,8 @@ class TensorCache:
             return None
         except SafetensorError as error:
             _warn(f"cache entry {path} cannot be used ({error}): it is computed anew")
-            self.ledger.add(kind, -_remove(path))
+            with self._writing():
+                self.ledger.add(kind, -_remove(path))
             return None
 
     def write(self, kind: str, key: str, entry: Entry) -> None:
@@ -133,18 +136,31 @@ class TensorCache:
         orders = {name: _order(value) for name, value in entry.items()}
         tensors = {name: value.cpu().permute(orders[name]).contiguous() for name, value in entry.items()}
         content = save(tensors, {"key": key, "orders": json.dumps(orders)})
-        self._prepare(kind, len(content))
-        if not self.ledger.add(kind, len(content), self.max_bytes):
-            self._stop(f"it has reached max_gb={self.max_bytes / GB:g}; {self.ledger.path} has the count")
-            return
+        with self._writing():
+            self._prepare(kind, len(content))
+            if self.ledger.add(kind, len(content), self.max_bytes):
+                self._put(kind, path, content)
+            else:
+                self._stop(f"it has reached max_gb={self.max_bytes / GB:g}; {self.ledger.path} has the count")
+
+    def _put(self, kind: str, path: Path, content: bytes) -> None:
+        """Writes an entry that the ledger has counted; when that fails, its bytes are given back."""
         part = self._parts / f"{kind}-{len(content)}-{socket.gethostname()}-{uuid4().hex}"
         try:
             part.write_bytes(content)
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(part, path)
-        except OSError as error:
+        except OSError:
+            _remove(part)  # first: killed in between, the cache counts too much, and `max_gb` still holds
             self.ledger.add(kind, -len(content))
-            _remove(part)
+            raise
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """An error of the disk in here ends writing, not the run."""
+        try:
+            yield
+        except OSError as error:
             self._stop(str(error))
 
     def _stop(self, reason: str) -> None:
@@ -185,6 +201,8 @@ class TensorCache:
 class Ledger:
     """How many bytes the entries of each kind take, as all processes count them: a file under a lock.
 
+    It is overwritten in place and keeps its length, so the count outlives a full disk and a killed writer.
+
     Args:
         folder: That of the cache.
     """
@@ -207,24 +225,23 @@ class Ledger:
 
     @contextmanager
     def _open(self) -> Iterator[tuple[dict[str, int], Callable[[dict[str, int]], None]]]:
-        with self.path.open("a+") as file:
+        self.path.touch()
+        with self.path.open("r+b", buffering=0) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError as error:
                 raise ValueError(f"{self.path} cannot be locked ({error}): name a folder on another disk") from error
 
             def save_ledger(used: dict[str, int]) -> None:
-                file.truncate(0)
-                file.write(json.dumps(used))
-                file.flush()
+                file.seek(0)
+                file.write(json.dumps(used).ljust(LEDGER_BYTES).encode())
 
-            file.seek(0)
-            yield self._parsed(file.read()), save_ledger
+            yield self._parsed(file.read(LEDGER_BYTES)), save_ledger
 
-    def _parsed(self, text: str) -> dict[str, int]:
+    def _parsed(self, text: bytes) -> dict[str, int]:
         try:
             return {kind: int(json.loads(text)[kind]) for kind in KINDS}
-        except (ValueError, KeyError):  # new, or its writer was killed
+        except (ValueError, KeyError, TypeError):  # new or damaged
             return {kind: _bytes_in(self.folder / kind) for kind in KINDS}
 
 
@@ -239,7 +256,7 @@ class CachedReader(Reader):
     def __init__(self, cache: TensorCache, reader: Reader):
         super().__init__(reader.backbone, reader.merge, reader.max_tokens)
         self.cache, self.fingerprint = cache, Fingerprint(reader.backbone)
-        self._code = source_digest([Reader, capture, fold_rows])
+        self._code = source_digest([Reader, capture, fold_rows, pack])
 
     def __call__(self, samples: list[Sample]) -> list[Reading]:
         """See Reader; also ValueError when a sample has an entry that cannot be told apart by content."""

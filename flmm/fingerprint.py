@@ -10,6 +10,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 import transformers
 from PIL import Image
@@ -60,11 +61,11 @@ def _feed(state: Any, value: Any, place: str) -> None:
 
 
 def arithmetic(device: torch.device) -> list[Any]:
-    """What decides how results are rounded on a device at this moment."""
+    """What decides how results are rounded on a device at this moment, and how pictures are resized."""
     autocast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
     tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return [name, autocast, *tf32, str(torch.__version__), transformers.__version__]
+    return [name, autocast, *tf32, str(torch.__version__), transformers.__version__, PIL.__version__]
 
 
 class Fingerprint:
@@ -100,11 +101,19 @@ def module_digest(module: nn.Module) -> str:
     return digest(weights, settings, source_digest(base for part in module.modules() for base in type(part).__mro__))
 
 
-def source_digest(classes: Iterable[Any]) -> str:
-    """Digest of the files in which classes or functions are written."""
-    modules = [sys.modules.get(name) for name in {item.__module__ for item in classes}]
-    files = {file for module in modules if (file := getattr(module, "__file__", None))}
-    return digest(sorted(Path(file).read_bytes() for file in files))
+def source_digest(items: Iterable[Any]) -> str:
+    """Digest of the code of classes or functions: their files, and the packages around them.
+
+    A package with a version is known by that. Of one without, as the model packages of this repository are, all files
+    count, as those of the classes call functions in others.
+    """
+    names = {item.__module__ for item in items} & set(sys.modules)
+    packages = [sys.modules[name] for name in {name.partition(".")[0] for name in names} & set(sys.modules)]
+    versions = {package.__name__: str(package.__version__) for package in packages if hasattr(package, "__version__")}
+    folders = [folder for p in packages if p.__name__ not in versions for folder in getattr(p, "__path__", [])]
+    files = {Path(file) for name in names if (file := getattr(sys.modules[name], "__file__", None))}
+    files.update(file for folder in folders for file in Path(folder).rglob("*.py"))
+    return digest(versions, sorted(file.read_bytes() for file in files))
 
 
 def _settings(part: nn.Module, name: str) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """A cache changes no bit of a training, survives whatever may happen to it, and reads nothing outdated."""
 
 import ast
+import importlib
 import multiprocessing
 import os
+import re
+import resource
 import signal
 import time
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 
@@ -17,10 +21,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from flmm import cache as cache_module
-from flmm.cache import KINDS, UNSEEN, CachedReader, TensorCache
+from flmm.cache import KINDS, LEDGER_BYTES, UNSEEN, CachedReader, TensorCache
 from flmm.checkpoint import read_checkpoint
 from flmm.datasets.shapes import make_shapes
-from flmm.fingerprint import Fingerprint, digest, module_digest
+from flmm.fingerprint import Fingerprint, digest, module_digest, source_digest
 from flmm.models.frozen_llava import FrozenLlavaSAM, LlavaBackbone
 from flmm.models.frozen_lmm import FrozenLMM
 from flmm.models.reader import Reader
@@ -218,6 +222,9 @@ def test_changed_settings(case, filled, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(filled.backbone.model.config, "vision_feature_layer", -1)
         assert computed() == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.__version__", "13.0.0")  # SAM's pictures and MGM's are resized after the key is taken
+        assert missed(filled, sample) == ["lmm", "sam"]
     with torch.autocast("cpu", torch.bfloat16):
         assert missed(filled, sample) == ["lmm", "sam"]
     assert missed(filled, sample) == []
@@ -240,6 +247,38 @@ def test_no_adapter_reads_what_is_no_part_of_the_key():
         adapters = [n for n in tokens if isinstance(n, ast.ClassDef) and not n.name.startswith("Frozen")]
         words = {c.value for n in adapters for c in ast.walk(n) if isinstance(c, ast.Constant)}
         assert not words & UNSEEN, file
+
+
+def test_the_key_holds_all_code_that_reads_and_no_other(filled, monkeypatch):
+    files, read_bytes = set(), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: files.add(path) or read_bytes(path))
+    CachedReader(filled.cache, filled.read).fingerprint()
+    names = ("attention_maps", "backbone", "capture", "packing", "reader")
+    shared = [ROOT / f"flmm/models/{name}.py" for name in names]
+    own = {file for file in files if file.is_relative_to(ROOT) and ".venv" not in file.parts}
+    assert own == {*shared, ROOT / "flmm/models/frozen_llava.py", *(ROOT / "llava").rglob("*.py")}
+    imported = {name for file in shared for name in re.findall(r"^from flmm\.(\S+)", file.read_text(), re.MULTILINE)}
+    assert imported <= {f"models.{file.stem}" for file in shared}
+
+
+def test_a_package_counts_as_a_whole_or_by_its_version(tmp_path, monkeypatch):
+    for name in ("llava", "mgm", "deepseek_vl", "hpt", "segment_anything"):
+        assert "__version__" not in (ROOT / name / "__init__.py").read_text(), name
+    (tmp_path / "lmm_of_a_user").mkdir()
+    (tmp_path / "lmm_of_a_user/__init__.py").write_text("class Tower: ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    package = importlib.import_module("lmm_of_a_user")
+
+    def digest_with(gain):
+        (tmp_path / "lmm_of_a_user/functions.py").write_text(f"GAIN = {gain}")
+        return source_digest([package.Tower])
+
+    assert digest_with(1) == digest_with(1) != digest_with(2)
+    package.__version__ = "1.0"
+    first = digest_with(1)
+    assert first == digest_with(2)
+    package.__version__ = "1.1"
+    assert first != digest_with(1)
 
 
 def test_a_fingerprint_is_that_of_the_content(monkeypatch):
@@ -386,11 +425,13 @@ def test_killed_in_the_middle_of_writing(tmp_path):
     assert TensorCache(tmp_path, 1).ledger.used()["lmm"] == sum(entry_bytes(tmp_path))
 
 
-@pytest.mark.parametrize("ledger", ["", '{"lmm": 3', "{}"])
+@pytest.mark.parametrize("ledger", ["", '{"lmm": 3', "{}", "[]", "x" * 99])
 def test_a_damaged_ledger_is_counted_anew(tmp_path, ledger):
     fill(tmp_path, ["a", "b"])
     (tmp_path / "ledger.json").write_text(ledger)
     assert TensorCache(tmp_path, 1).ledger.used() == {"lmm": sum(entry_bytes(tmp_path)), "sam": 0}
+    fill(tmp_path, ["c"])
+    assert ast.literal_eval((tmp_path / "ledger.json").read_text()[:LEDGER_BYTES])["lmm"] == sum(entry_bytes(tmp_path))
 
 
 def test_the_limit_holds(tmp_path, told):
@@ -429,17 +470,56 @@ def test_a_damaged_entry_is_computed_anew(tmp_path, damage, told):
     assert told == []
 
 
-def test_a_full_disk_ends_writing_and_nothing_else(tmp_path, told, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+@contextmanager
+def room_for(size):
+    """No file can be written beyond `size` bytes, as if the disk had no more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    fill(tmp_path, ["a"])
-    monkeypatch.setattr(cache_module.os, "replace", full)
-    fill(tmp_path, ["a", "b", "c"])
-    assert len(entry_bytes(tmp_path)) == 1
-    assert sum("No space left on device" in message for message in told) == 1
+
+@pytest.mark.parametrize("room", [0, LEDGER_BYTES, 1000])  # for nothing, the ledger, a part of an entry
+@pytest.mark.parametrize("names", [[], ["a"]])
+def test_a_full_disk_ends_writing_and_nothing_else(tmp_path, told, names, room):
+    cache = TensorCache(tmp_path, 1)
+    fill(tmp_path, names)
+    before = cache.ledger.used(), cache.ledger.path.read_bytes()
+    with room_for(room):
+        fill(tmp_path, ["a", "b", "c"])
+    assert len(entry_bytes(tmp_path)) == len(names)
+    assert sum("takes no more entries" in m and "File too large" in m for m in told) == 1
     assert not list((tmp_path / "parts").iterdir())
-    assert TensorCache(tmp_path, 1).ledger.used()["lmm"] == sum(entry_bytes(tmp_path))
+    assert cache.ledger.used() == before[0]
+    if names:  # not merely counted anew
+        assert cache.ledger.path.read_bytes() == before[1]
+
+
+def test_a_disk_that_fills_up_while_an_entry_is_written(tmp_path, told, monkeypatch):
+    fill(tmp_path, ["a"])
+    with room_for(10**6):  # until the first file is to be renamed
+
+        def full(*_):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(cache_module.os, "replace", full)
+        fill(tmp_path, ["a", "b", "c"])
+    (size,) = entry_bytes(tmp_path)
+    assert sum("takes no more entries" in message for message in told) == 1
+    assert not list((tmp_path / "parts").iterdir())
+    assert TensorCache(tmp_path, 1).ledger.used()["lmm"] == 2 * size  # too much rather than too little
+
+
+def test_a_damaged_entry_on_a_full_disk(tmp_path, told):
+    fill(tmp_path, ["a"])
+    (file,) = tmp_path.glob("lmm/*/*")
+    file.write_bytes(bytes(300))
+    with room_for(0):
+        fill(tmp_path, ["a", "b"])
+    assert [message for message in told if "takes no more entries" in message] == told[-1:]
 
 
 def test_the_room_needed_is_said_and_compared_beforehand(tmp_path, told, monkeypatch):
