@@ -6,7 +6,9 @@ import contextlib
 import io
 import os
 import pickle
+import platform
 import shutil
+import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,25 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import ConfigDict
+from mmengine.dist import get_world_size
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import _get_default_store
+
+STATISTICS = ("min", "max", "current", "mean")
+
+
+def _statistic(owner: Any, name: str) -> Any:
+    """Stands in for `getattr`, by which a HistoryBuffer's methods are saved: the real one would hand out `exec`.
+
+    Raises:
+        pickle.UnpicklingError: When anything else is asked for.
+    """
+    if owner is not HistoryBuffer or name not in STATISTICS:
+        raise pickle.UnpicklingError(f"it asks for {name!r} of {owner!r}")
+    return getattr(owner, name)
+
 
 # What MMEngine and DeepSpeed save beside tensors, so that their checkpoints can be read without running code
 # from them.
@@ -26,7 +44,7 @@ SAFE_TYPES = [
     HistoryBuffer,
     OrderedDict,
     deque,
-    getattr,
+    (_statistic, "builtins.getattr"),
     np.ndarray,
     np.dtype,
     np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
@@ -50,8 +68,22 @@ class LoadReport:
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters of the head by name: everything that takes a gradient."""
+    """Parameters of the head by name: everything that takes a gradient.
+
+    Raises:
+        ValueError: When a layer of the head has running statistics: they take none, and DeepSpeed does not save them.
+    """
+    for name, layer in model.named_modules():
+        if getattr(layer, "running_mean", None) is not None and _trained(model.get_submodule(name.rpartition(".")[0])):
+            raise ValueError(
+                f"{name} ({type(layer).__name__}) in the head has running statistics, which are not saved with its "
+                "parameters: choose another norm, e.g. norm_cfg=dict(type='GN', num_groups=1)"
+            )
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def _trained(module: nn.Module) -> bool:
+    return any(value.requires_grad for value in module.parameters())
 
 
 def load_head(model: nn.Module, path: str | os.PathLike) -> LoadReport:
@@ -132,12 +164,18 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
         with torch.serialization.safe_globals(SAFE_TYPES):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"cannot read checkpoint {path} ({os.path.getsize(path):,} bytes): {reason}. "
+            f"cannot read checkpoint {path} ({os.path.getsize(path):,} bytes): {_reason(error)}. "
             "It is truncated, no torch file, or holds objects other than tensors and plain values: copy it again, "
             "or save only its state dict."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, without torch's advice around it to read the file all the same."""
+    paragraphs = str(error).split("\n\n")
+    said = paragraphs[-2] if str(error).startswith("Weights only load failed") and paragraphs[1:] else str(error)
+    return (said.strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -212,6 +250,7 @@ def save_atomically(content: Any, path: str | os.PathLike) -> None:
         OSError: When it cannot be written (a full disk, say); what was at `path` before is still there.
     """
     part = part_name(path)
+    _sweep(part.parent)
     try:
         torch.save(content, part)
         publish(part, path)
@@ -223,14 +262,29 @@ def save_atomically(content: Any, path: str | os.PathLike) -> None:
 
 
 def part_name(path: str | os.PathLike) -> Path:
-    """Temporary name of a checkpoint while it is being written."""
-    path = Path(path)
-    return path.with_name(f".{path.name}.part")
+    """Temporary name of a file or folder while it is being written.
+
+    All processes of a run have the same one, as they write a DeepSpeed folder together; other runs have others.
+    """
+    path, run = Path(path), f"{platform.node()}-{os.getpid()}"
+    if get_world_size() > 1:
+        run = _get_default_store().compare_set("flmm.checkpoint", "", run).decode()  # that of the first to come
+    return path.with_name(f".{path.name}.{run}.part")
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed runs left of their checkpoints: to write one takes no hour."""
+    for part in folder.glob(".*.pth.*-*.part"):
+        with contextlib.suppress(OSError):  # it may be another user's, or another process sweeps too
+            if time.time() - part.stat().st_mtime > 3600:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def publish(part: Path, path: str | os.PathLike) -> None:
     """Gives a completely written file or folder its name, after its bytes have reached the disk."""
     path = Path(path)
+    if part.is_dir():
+        _sweep(part.parent)
     for file in sorted(part.rglob("*")) if part.is_dir() else [part]:
         if file.is_file():
             with file.open("rb") as handle:

@@ -24,6 +24,12 @@ from flmm.doctor import Finding, show
 PATIENCE = timedelta(minutes=3)
 FILES = ("json_file", "panoptic_json_file", "checkpoint", "pretrained", "load_from")
 FOLDERS = ("panoptic_png_path", "local_path")
+# Keys that name weights, and files of which one is there when they are in the hub's cache (mgm/model/checkpoint.py).
+WEIGHTS = {
+    "pretrained_model_name_or_path": ("config.json",),
+    "mm_vision_tower": ("config.json",),
+    "mm_vision_tower_aux": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+}
 DATA_CURE = "paths are relative to the folder you start in; `flmm data check` tells where missing data come from"
 NETWORK_CURE = (
     "all nodes must reach ADDR:PORT of node 0 (firewall?); name their common interface with "
@@ -171,8 +177,8 @@ def files(config: Any) -> Iterator[Finding]:
     for key, path in dict.fromkeys(named_paths(config)):
         there = path.is_dir() if key in FOLDERS else path.exists()
         yield Finding("ok" if there else "broken", key, str(path), "" if there else f"{path} is missing: {DATA_CURE}")
-    for name in sorted(set(_values(config, "pretrained_model_name_or_path"))):
-        yield weights(name)
+    for named in sorted(set(named_weights(config))):
+        yield weights(*named)
 
 
 def named_paths(node: Any) -> Iterator[tuple[str, Path]]:
@@ -189,31 +195,42 @@ def named_paths(node: Any) -> Iterator[tuple[str, Path]]:
             yield from named_paths(child)
 
 
-def _values(node: Any, key: str) -> Iterator[str]:
+def named_weights(node: Any) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Arguments of :func:`weights` for each key of `WEIGHTS` in what a config builds."""
     if isinstance(node, Mapping):
-        yield from ([node[key]] if isinstance(node.get(key), str) else [])
-        node = [node[child] for child in node]
+        lmm, subfolder = (str(node.get(key) or "") for key in ("pretrained_model_name_or_path", "subfolder"))
+        for key in [key for key in WEIGHTS if "type" in node and isinstance(node.get(key), str)]:
+            inside = os.path.join(lmm, node[key])  # where MGM's towers may be
+            yield inside if os.path.isdir(inside) else node[key], subfolder, WEIGHTS[key]
+        node = [node[key] for key in node]
     if isinstance(node, list | tuple):
         for child in node:
-            yield from _values(child, key)
+            yield from named_weights(child)
 
 
-def weights(name: str) -> Finding:
-    """An LMM's folder, or its name on the hub."""
+def weights(name: str, subfolder: str = "", files: tuple[str, ...] = ("config.json",)) -> Finding:
+    """The folder of an LMM or a part of it, or its name on the hub.
+
+    Args:
+        name: The folder or name.
+        subfolder: Where in it.
+        files: One of them is there when the repository is in the cache.
+    """
     from huggingface_hub import constants, try_to_load_from_cache
 
-    if Path(name).is_dir():
-        return Finding("ok", "weights", name)
-    if name.count("/") != 1 or name.startswith((".", "/", "checkpoints/")):
+    place = os.path.join(name, subfolder) if subfolder else name
+    if Path(place).is_dir():
+        return Finding("ok", "weights", place)
+    if name.count("/") != 1 or name.startswith((".", "/", "~", "checkpoints/")):
         return Finding(
-            "broken", "weights", name, f"{name} is no folder: copy the LMM there, or name it as the hub does"
+            "broken", "weights", place, f"{place} is no folder: copy the LMM there, or name it as the hub does"
         )
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
-        return Finding("ok", "weights", f"{name} in {constants.HF_HUB_CACHE}")
+    if any(isinstance(try_to_load_from_cache(name, os.path.join(subfolder, file)), str) for file in files):
+        return Finding("ok", "weights", f"{place} in {constants.HF_HUB_CACHE}")
     cure = f"`hf download {name}` before the run, on a machine with network, into the HF_HOME that all nodes share"
     if constants.HF_HUB_OFFLINE:
-        return Finding("broken", "weights", f"{name} is not in {constants.HF_HUB_CACHE}, and the hub is off", cure)
-    return Finding("note", "weights", f"{name} is not in {constants.HF_HUB_CACHE}: every node will download it", cure)
+        return Finding("broken", "weights", f"{place} is not in {constants.HF_HUB_CACHE}, and the hub is off", cure)
+    return Finding("note", "weights", f"{place} is not in {constants.HF_HUB_CACHE}: every node will download it", cure)
 
 
 def loader(config: Any) -> Iterator[Finding]:
@@ -229,20 +246,25 @@ def loader(config: Any) -> Iterator[Finding]:
         yield Finding("broken", "/dev/shm", f"{free / 2**20:.0f} MB free for {workers} data workers", cure)
 
 
+def work_dir(config: Any, args: argparse.Namespace) -> Path:
+    """The folder of a run's logs and checkpoints, by xtuner's rules."""
+    return Path(args.work_dir or config.get("work_dir") or Path("work_dirs", Path(args.config).stem))
+
+
 def disk(config: Any, args: argparse.Namespace) -> Iterator[Finding]:
     """Whether checkpoints can be written into the work dir, and fit there."""
-    work_dir = Path(args.work_dir or config.get("work_dir") or Path("work_dirs", Path(args.config).stem)).absolute()
-    parent = next(folder for folder in (work_dir, *work_dir.parents) if folder.exists())
+    where = work_dir(config, args).absolute()
+    parent = next(folder for folder in (where, *where.parents) if folder.exists())
     try:
         with tempfile.TemporaryFile(dir=parent) as file:
             file.write(b"x")
     except OSError as error:
-        yield Finding("broken", "work dir", f"{work_dir}: {error}", "choose another one with --work-dir")
+        yield Finding("broken", "work dir", f"{where}: {error}", "choose another one with --work-dir")
         return
     keep = config.get("default_hooks", {}).get("checkpoint", {}).get("max_keep_ckpts", -1)
     size, free = checkpoint_bytes(config) / 2**20, shutil.disk_usage(parent).free / 2**20
     kept = f"{keep if keep > 0 else 'all'} are kept"
-    text = f"{work_dir}: {free:,.0f} MB free, a checkpoint takes about {size:,.0f} MB, {kept}"
+    text = f"{where}: {free:,.0f} MB free, a checkpoint takes about {size:,.0f} MB, {kept}"
     enough = free > (max(keep, 1) + 1) * size  # the new one is written before the outdated one goes
     cure = "" if enough else "make room, or choose another disk with --work-dir"
     yield Finding("ok" if enough else "broken", "work dir", text, cure)

@@ -7,6 +7,8 @@ from mmengine.dist import all_gather_object, broadcast
 from mmengine.model import BaseModel
 from torch import nn
 
+from flmm.checkpoint import trainable
+
 
 def frozen_names(model: nn.Module) -> list[str]:
     """Names of the parameters that take no gradient."""
@@ -39,7 +41,11 @@ def init_head(model: BaseModel) -> None:
     """Initialises a model as its parts say, unless a head was loaded; gives all processes what the first one drew.
 
     MMEngine's runners do so with every parameter of the LMM too.
+
+    Raises:
+        ValueError: When the head could not be saved whole (`flmm.checkpoint.trainable`).
     """
+    trainable(model)
     if not model.is_init:
         model.init_weights()
     frozen = set(frozen_names(model))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: When the picture, config or checkpoint does not exist.
-        ValueError: When one of them cannot be read, or a phrase is not in the text.
+        ValueError: When one of them cannot be read, a phrase is not in the text, or a result cannot be written.
     """
     from flmm.api import as_picture, load
     from flmm.datasets.phrases import find_phrases
@@ -43,12 +45,12 @@ def run(args: argparse.Namespace) -> int:
     picture = as_picture(args.image)  # errors in what was typed come before the model is loaded
     phrases = args.phrase or [args.text]
     find_phrases(args.text, phrases)
+    out, npz = writable(args.out), args.npz and in_folder(args.npz)
     grounding = load(args.config, args.checkpoint, args.device).ground(picture, args.text, phrases)
-    out = writable(args.out)
     grounding.draw().save(out)
     print_table(f"{args.image} -> {out}", ("phrase", "score", "pixels", "box x0 y0 x1 y1"), rows(grounding))
-    if args.npz:
-        save_arrays(grounding, args.npz)
+    if npz:
+        save_arrays(grounding, npz)
     return 0
 
 
@@ -66,14 +68,31 @@ def writable(path: str | Path) -> Path:
     """A path for a picture, its folder made.
 
     Raises:
-        ValueError: When its ending is no format that PIL writes.
+        ValueError: When its ending is no format that PIL writes, or its folder cannot be written.
     """
     from PIL import Image
 
     path = Path(path)
-    if path.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"cannot write a picture to {path}: end it in .png or .jpg")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:  # of some formats PIL only knows the name, others take no colours
+        Image.new("RGB", (1, 1)).save(io.BytesIO(), Image.registered_extensions()[path.suffix.lower()])
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"cannot write a picture to {path}: end it in .png or .jpg") from error
+    return in_folder(path)
+
+
+def in_folder(path: str | Path) -> Path:
+    """A path for a file, its folder made.
+
+    Raises:
+        ValueError: When that folder cannot be made or written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: no folder {path.parent} ({error}); choose another one") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"cannot write {path}: it is a folder, or {path.parent} is read-only; choose another name")
     return path
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -49,10 +50,22 @@ def run(args: argparse.Namespace) -> int:
         args.launcher = "pytorch"
     launcher = _torchrun(nodes, processes, args.dry_run) if by_torchrun else []
     command = [sys.executable, *launcher, "-m", "flmm.train", *_arguments(args)]
-    status = subprocess.run(command, check=False).returncode
+    status = _supervise(command)
     if status and args.dry_run and nodes > 1:
         print(f"flmm train: not ready: a finding above, or not all {nodes} nodes came to {os.environ['ADDR']} in time")
     return status if status >= 0 else 128 - status
+
+
+def _supervise(command: Sequence[str]) -> int:
+    """Runs a command and returns its status; SIGTERM and SIGINT go on to it, else it would train on alone."""
+    process = subprocess.Popen(command)  # before the handlers: a signal that was ignored stays so in the child
+    wanted = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda number, _: process.send_signal(number)) for number in wanted}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _torchrun(nodes: int, processes: int, dry_run: bool) -> list[str]:
@@ -136,13 +149,16 @@ def _first_host(nodes: str) -> str:
 
 
 def _latest(args: argparse.Namespace) -> str | None:
-    from mmengine.config import Config
-
+    """The newest checkpoint of the run's work dir, if any; the first process says which."""
     from flmm.checkpoint import latest_checkpoint
+    from flmm.dry_run import read_config, work_dir
 
-    name = os.path.splitext(os.path.basename(args.config))[0]
-    work_dir = args.work_dir or Config.fromfile(args.config).get("work_dir") or os.path.join("work_dirs", name)
-    return latest_checkpoint(work_dir)
+    folder = work_dir(read_config(args), args)
+    found = latest_checkpoint(folder)
+    if os.environ.get("RANK", "0") == "0":
+        what = f"continuing {found}" if found else f"no checkpoint in {folder}, starting afresh"
+        print(f"flmm train: {what}", flush=True)
+    return found
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from pathlib import Path
 
 
 def main() -> None:
@@ -14,6 +15,7 @@ def main() -> None:
     from flmm.checkpoint import part_name, publish, read_head, save_atomically
 
     head = {name: value.contiguous() for name, value in read_head(args.checkpoint).items()}
+    Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     if args.output.endswith(".safetensors"):
         part_name(args.output).write_bytes(save(head))
         publish(part_name(args.output), args.output)

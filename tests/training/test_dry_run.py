@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from flmm import train
 from flmm.doctor import Finding
-from flmm.dry_run import checkpoint_bytes, disk, files, loader, local_findings, merge, weights
+from flmm.dry_run import checkpoint_bytes, disk, files, loader, local_findings, merge, named_weights, weights
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests/training/toy_config.py"
@@ -67,6 +68,52 @@ def test_weights_on_the_hub_need_a_cache_or_network(tmp_path, monkeypatch):
     assert weights("no-such/model").state == "broken"
 
 
+def cached(hub, name, *files):
+    """A repository in a hub's cache."""
+    folder = hub / f"models--{name.replace('/', '--')}"
+    for file in (*files, "../../refs/main"):
+        path = folder / "snapshots/abc" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("abc")
+
+
+@pytest.mark.parametrize(
+    ("config", "repositories"),
+    [
+        (
+            "hpt/frozen_hpt_air",
+            {"HyperGAI/HPT": ("llm/config.json", "visual_encoder/config.json", "projector/config.json")},
+        ),
+        (
+            "mgm/frozen_mgm_vicuna_7b",
+            {
+                "YanweiLi/MGM-7B": ("config.json",),
+                "openai/clip-vit-large-patch14-336": ("config.json",),
+                "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup": ("open_clip_pytorch_model.bin",),
+            },
+        ),
+    ],
+)
+def test_all_parts_of_an_lmm_are_looked_for_where_they_are(config, repositories, tmp_path, monkeypatch):
+    from mmengine.config import Config
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path), raising=False)
+    named = set(named_weights(Config.fromfile(ROOT / f"configs/{config}_unet_sam_l_refcoco_png.py")._cfg_dict))
+    assert len(named) == 3
+    assert len(broken(weights(*part) for part in named)) == 3
+    for name, there in repositories.items():
+        cached(tmp_path, name, *there)
+    assert broken(weights(*part) for part in named) == []
+
+
+def test_a_tower_may_lie_in_mgms_own_folder(tmp_path):
+    (tmp_path / "mgm/clip").mkdir(parents=True)
+    config = {"type": "MGM", "pretrained_model_name_or_path": str(tmp_path / "mgm"), "mm_vision_tower": "clip"}
+    assert broken(weights(*part) for part in named_weights(config)) == []
+
+
 def test_a_checkpoint_must_fit_and_the_folder_take_it(tiny, tmp_path, monkeypatch):
     size = os.path.getsize(ROOT / "checkpoints/frozen_tiny_llava_unet_sam_nano_shapes.pth")
     assert checkpoint_bytes(tiny) == pytest.approx(14 * size / 4, rel=0.05)
@@ -117,6 +164,27 @@ def test_a_node_must_know_its_place(monkeypatch):
     monkeypatch.setenv("NODE_RANK", "1")
     with pytest.raises(ValueError, match="NNODES=2, but ADDR, PORT is not set"):
         train.run(arguments(TOY))
+
+
+@pytest.mark.parametrize("words", [("--work-dir",), ("--cfg-options", "work_dir")])
+def test_resume_says_what_it_continues(words, tmp_path, capsys):
+    *option, last = words
+    where = [*option, f"{last}={tmp_path}"]  # argparse takes --work-dir=D, too
+    assert train._latest(arguments(TOY, "--resume", *where)) is None
+    assert f"no checkpoint in {tmp_path}, starting afresh" in capsys.readouterr().out
+    (tmp_path / "iter_5.pth").touch()
+    assert train._latest(arguments(TOY, "--resume", *where)) == str(tmp_path / "iter_5.pth")
+    assert f"continuing {tmp_path}/iter_5.pth" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_ends_the_command_ends_the_training(number):
+    training = "import signal; print(flush=True); signal.pause()"
+    code = f"import sys, flmm.train; print(flmm.train._supervise([sys.executable, '-c', {training!r}]))"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    process.send_signal(number)
+    assert process.communicate(timeout=60)[0].strip() == str(-number)  # all who had the pipe open are gone
 
 
 def slurm(rank, folder):

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests" / "training" / "toy_config.py"
 XTUNER = (Path(sys.executable).with_name("xtuner"), "train")
 FLMM = (sys.executable, "-m", "flmm.train")
+FLMM_CLI = (sys.executable, "-m", "flmm.cli", "train")
 
 
 def launch(*words, processes=1, cwd=ROOT, **popen):
@@ -88,6 +89,19 @@ def test_a_run_survives_kill_9(plain, tmp_path):
     assert steps(folder) == steps(plain)[done:]
     final, expected = (read_head(path / "iter_32.pth") for path in (folder, plain))
     assert all(torch.equal(final[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_that_is_asked_to_end_ends_its_training(processes, tmp_path):
+    folder = tmp_path / "ended"
+    process = launch(*FLMM_CLI, *toy(folder, **{"model.pause": 0.2}), processes=processes)
+    while not Path(f"{folder}.txt").exists():
+        assert process.poll() is None, process.stdout.read()[-5000:]
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=60)  # returns when nobody has the output open any more
+    assert process.returncode != 0
+    assert len(steps(folder)) < 32
 
 
 def test_deepspeed_saves_the_head_alone_and_close_to_the_plain_run(plain, deepspeed):
