@@ -15,23 +15,28 @@ from transformers import PretrainedConfig
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 Rename = Callable[[str], str | None]
-# Of what `from_pretrained` takes: these say which repository is meant, hence which config.json.
 _WHERE = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
-def find_folder(name_or_path: str | Path, subfolder: str = "") -> Path:
+def where_in(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what `from_pretrained` takes: what says which repository is meant."""
+    return {key: kwargs[key] for key in _WHERE if key in kwargs}
+
+
+def find_folder(name_or_path: str | Path, subfolder: str = "", **where: Any) -> Path:
     """Folder of a model: a local one, or the hub's repository of that name (downloaded when it is not cached).
 
     Args:
         name_or_path: Local folder, or `owner/name` on the hub.
         subfolder: Folder inside it that holds the model.
+        **where: Of `from_pretrained`: revision, token, cache_dir, ...
 
     Raises:
         FileNotFoundError: When there is no such folder, neither here nor on the hub.
     """
     folder = Path(name_or_path).expanduser()
     if not folder.is_dir():
-        folder = _download(str(name_or_path), subfolder)
+        folder = _download(str(name_or_path), subfolder, where)
     if not (folder / subfolder).is_dir():
         found = sorted(path.name for path in folder.iterdir() if path.is_dir())
         raise FileNotFoundError(
@@ -40,11 +45,11 @@ def find_folder(name_or_path: str | Path, subfolder: str = "") -> Path:
     return folder / subfolder
 
 
-def _download(name: str, subfolder: str) -> Path:
+def _download(name: str, subfolder: str, where: Mapping[str, Any]) -> Path:
     from huggingface_hub import snapshot_download  # needs the network only here
 
     try:
-        return Path(snapshot_download(name, allow_patterns=f"{subfolder}/*" if subfolder else None))
+        return Path(snapshot_download(name, allow_patterns=f"{subfolder}/*" if subfolder else None, **where))
     except (HFValidationError, OSError) as error:
         raise FileNotFoundError(
             f"{name}: neither a local folder nor a repository that could be downloaded from the hub ({error})"
@@ -80,7 +85,7 @@ def repository_config(name_or_path: str | Path, model_type: str | None = None, *
 
 @contextmanager
 def named_files(name: str | Path) -> Iterator[None]:
-    """Says what was being read, and the cure, when transformers does not find a file."""
+    """Says what was being read, and the cure, when transformers does not find a file, or finds other shapes in it."""
     try:
         yield
     except (OSError, HFValidationError) as error:
@@ -88,6 +93,10 @@ def named_files(name: str | Path) -> Iterator[None]:
             f"{name}: {error} Give a complete local folder (config.json, weights, and the .py files that config.json "
             "may name), or a repository of the hub while there is a network"
         ) from error
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        raise ValueError(f"{name}: weights have other shapes than config.json says. {error}") from error
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
@@ -170,16 +179,18 @@ def check_loading_info(
 
     Args:
         name: What the messages call the model.
-        info: With `missing_keys` and `unexpected_keys`; what transformers returns for `output_loading_info=True`.
+        info: With `missing_keys`, `unexpected_keys` and perhaps `mismatched_keys` (of another shape, hence not loaded);
+            what transformers returns for `output_loading_info=True`.
         total: Number of tensors of the model, when known.
         ignore: Prefixes of names that may be missing.
 
     Raises:
         ValueError: When a tensor of the model got no value.
     """
-    missing = sorted(key for key in info["missing_keys"] if not key.startswith(tuple(ignore)))
+    without = {*info["missing_keys"], *info.get("mismatched_keys", ())}
+    missing = sorted(key for key in without if not key.startswith(tuple(ignore)))
     unexpected = sorted(info["unexpected_keys"])
-    loaded = f"loaded {total - len(info['missing_keys'])} of {total} tensors" if total else "loaded"
+    loaded = f"loaded {total - len(without)} of {total} tensors" if total else "loaded"
     print(f"{name}: {loaded}, {len(missing)} missing, {len(unexpected)} unexpected{_examples(unexpected)}", flush=True)
     if missing:
         raise ValueError(
@@ -222,5 +233,4 @@ class CheckedLoading:
     def _check_config(cls, name: str, kwargs: dict[str, Any]) -> None:
         config_class = getattr(cls, "config_class", None)  # an Auto class takes any
         if "config" not in kwargs:
-            where = {key: kwargs[key] for key in _WHERE if key in kwargs}
-            repository_config(name, config_class and config_class.model_type, **where)
+            repository_config(name, config_class and config_class.model_type, **where_in(kwargs))

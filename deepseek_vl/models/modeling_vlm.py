@@ -15,7 +15,7 @@ from transformers import (
 
 from deepseek_vl.models.image_processing_vlm import CLIP_MEAN, CLIP_STD
 from deepseek_vl.models.original_format import convert_weights, read_config
-from llava.loading import check_loading_info, find_folder, named_files, read_weights, repository_config
+from llava.loading import check_loading_info, find_folder, named_files, read_weights, repository_config, where_in
 
 
 class MultiModalityCausalLM:
@@ -37,7 +37,7 @@ class MultiModalityCausalLM:
             ValueError: When weights are missing, or the folder holds another model.
         """
         name = pretrained_model_name_or_path
-        folder = find_folder(name)
+        folder = find_folder(name, **where_in(kwargs))
         raw = repository_config(folder)
         if raw["model_type"] == "multi_modality":
             config = read_config(raw)

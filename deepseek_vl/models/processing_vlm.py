@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from deepseek_vl.models.image_processing_vlm import VLMImageProcessor
 from deepseek_vl.utils.conversation import SYSTEM_PROMPT, Message, format_conversation
-from llava.loading import find_folder
+from llava.loading import find_folder, where_in
 
 
 @dataclass
@@ -79,8 +79,9 @@ class VLChatProcessor:
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> "VLChatProcessor":
         """Reads tokenizer, image processor and `processor_config.json` (if any) of a folder or hub repository."""
-        folder = find_folder(pretrained_model_name_or_path)
-        settings = _processor_config(folder) | kwargs
+        where = where_in(kwargs)
+        folder = find_folder(pretrained_model_name_or_path, **where)
+        settings = _processor_config(folder) | {key: value for key, value in kwargs.items() if key not in where}
         image_processor = VLMImageProcessor.from_pretrained(folder)
         return cls(image_processor, AutoTokenizer.from_pretrained(folder), **settings)
 

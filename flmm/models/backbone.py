@@ -5,6 +5,7 @@ the image tokens lie. Everything after that is shared (`flmm.models.frozen_lmm`)
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -100,14 +101,19 @@ class Backbone(nn.Module, ABC):
         return self.decoder.config.hidden_size
 
     @property
+    def max_length(self) -> int | None:
+        """Most tokens of picture, prompt and text that the LMM reads; None when its config does not say."""
+        return getattr(self.decoder.config, "max_position_embeddings", None)
+
+    @property
     def device(self) -> torch.device:
         """Where the inputs of the LMM have to be."""
         return next(value.device for value in self.model.parameters() if value.device.type != "meta")
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Backbone":
-        """Moves and casts the LMM, unless accelerate has spread it over devices (`device_map`)."""
-        spread = len(set(getattr(self.model, "hf_device_map", {}).values())) > 1
-        return self if spread else super()._apply(fn, recurse)
+        """Moves and casts the LMM, but for parts of it that accelerate has spread over devices (`device_map`)."""
+        _move(self, fn)
+        return self
 
     def prompt(self, sample: dict[str, Any]) -> Tokens:
         """Like `tokens`, for a sample without a caption, but `inputs` are those of `generate`."""
@@ -152,6 +158,25 @@ class Backbone(nn.Module, ABC):
     def train(self, mode: bool = True) -> "Backbone":
         """Stays in eval mode whatever `mode` says: the LMM is frozen, dropout included."""
         return super().train(False)
+
+
+def _move(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
+    """`nn.Module._apply`, but buffers that no file holds keep their dtype, as when transformers loads in that dtype.
+
+    Rotary frequencies are such buffers: in bfloat16, as DeepSpeed casts them, phases are off by a radian at token 800.
+    """
+    if len(set(getattr(module, "hf_device_map", {}).values())) > 1:
+        return
+    for child in module.children():
+        if type(child)._apply is nn.Module._apply:
+            _move(child, fn)
+        else:
+            child._apply(fn)
+    made = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
+    nn.Module._apply(module, fn, recurse=False)
+    for name, buffer in made.items():
+        if buffer is not None:
+            module._buffers[name] = buffer.to(fn(buffer).device)
 
 
 def expand_image_token(
@@ -220,9 +245,8 @@ def check_phrases(mask_ids: Tensor) -> int:
     return len(found)
 
 
-def check_length(length: int, config: Any) -> None:
+def check_length(length: int, longest: int | None) -> None:
     """ValueError when the LMM cannot read that many tokens."""
-    longest = getattr(config, "max_position_embeddings", None)
     if longest is not None and length > longest:
         raise ValueError(
             f"{length} tokens (picture, prompt and text), but the LMM reads at most {longest}: shorten the text, or "

@@ -6,6 +6,7 @@ computes the softmax rows of the phrase tokens only, so neither a map [A, S, S] 
 O(L·A·S²) memory, and which some transformers releases answered with a dropped causal mask (docs/numerics.md).
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -54,6 +55,8 @@ class Capture:
 
 
 _active: ContextVar[Capture] = ContextVar(NAME)
+# A decoder's config says which attention it uses, to all threads: one of them captures at a time.
+_capturing = threading.RLock()
 
 
 @contextmanager
@@ -72,32 +75,35 @@ def capture(decoder: Any, rows: Rows, keep: Keep) -> Iterator[Capture]:
     Raises:
         ValueError: When a layer did not pass through the registered attention function, or nothing ran.
     """
-    config = decoder.config
-    # eager is what transformers falls back to; its masks cost S x S floats and it is never the fastest
-    implementation = "sdpa" if config._attn_implementation in (None, "eager") else config._attn_implementation
-    captured = Capture(rows, keep, implementation)
-    hooks = [
-        layer.register_forward_hook(partial(_keep_hidden, captured, index))
-        for index, layer in enumerate(decoder.layers[:-1])
-    ]
-    hooks.append(decoder.norm.register_forward_hook(partial(_keep_hidden, captured, len(decoder.layers) - 1)))
-    previous, token = config._attn_implementation, _active.set(captured)
-    config._attn_implementation = NAME
-    try:
-        yield captured
-    finally:
-        config._attn_implementation = previous
-        _active.reset(token)
-        for hook in hooks:
-            hook.remove()
-    if len(captured.attention) != len(decoder.layers):
-        raise ValueError(
-            f"{type(decoder).__name__}: {len(captured.attention)} of {len(decoder.layers)} layers passed through "
-            "transformers' AttentionInterface; its attention modules must dispatch on config._attn_implementation"
-        )
+    with _capturing:
+        config = decoder.config
+        # eager is what transformers falls back to; its masks cost S x S floats and it is never the fastest
+        implementation = "sdpa" if config._attn_implementation in (None, "eager") else config._attn_implementation
+        captured = Capture(rows, keep, implementation)
+        hooks = [
+            layer.register_forward_hook(partial(_keep_hidden, captured, index))
+            for index, layer in enumerate(decoder.layers[:-1])
+        ]
+        hooks.append(decoder.norm.register_forward_hook(partial(_keep_hidden, captured, len(decoder.layers) - 1)))
+        previous, token = config._attn_implementation, _active.set(captured)
+        config._attn_implementation = NAME
+        try:
+            yield captured
+        finally:
+            config._attn_implementation = previous
+            _active.reset(token)
+            for hook in hooks:
+                hook.remove()
+        if len(captured.attention) != len(decoder.layers):
+            raise ValueError(
+                f"{type(decoder).__name__}: {len(captured.attention)} of {len(decoder.layers)} layers passed through "
+                "transformers' AttentionInterface; its attention modules must dispatch on config._attn_implementation"
+            )
 
 
-def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, rows: Tensor | None, scaling: float) -> Tensor:
+def attention_rows(
+    query: Tensor, key: Tensor, mask: Tensor | None, rows: Tensor | None, scaling: float, window: int | None = None
+) -> Tensor:
     """Softmax attention of some tokens of a sequence to all keys.
 
     Args:
@@ -106,6 +112,7 @@ def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, rows: Tensor
         mask: None (causal), or [Q, S] boolean (True = visible) or additive, or [S] boolean padding.
         rows: [T] positions among the S; None for the newest token, the only query, which sees all keys.
         scaling: Factor on the logits.
+        window: Keys that a token sees at most, where no mask [Q, S] says so (flash attention).
 
     Returns:
         [A, T, S] in the dtype of `query`; the softmax is taken in float32.
@@ -113,13 +120,16 @@ def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, rows: Tensor
     num_kv_heads, num_keys = key.shape[0], key.shape[1]
     if mask is not None:
         mask = mask[..., :num_keys] if mask.ndim == 2 else mask[:num_keys].bool()
+    if rows is None and window is not None and mask is None:
+        rows = torch.tensor([num_keys - 1], device=key.device)
     if rows is not None:
         queries = rows - (num_keys - query.shape[1])
         query = query[:, queries]
         if mask is not None and mask.ndim == 2:
             mask = mask[queries]
         else:
-            visible = torch.arange(num_keys, device=rows.device) <= rows[:, None]
+            past = rows[:, None] - torch.arange(num_keys, device=rows.device)
+            visible = past >= 0 if window is None else (past >= 0) & (past < window)
             mask = visible if mask is None else visible & mask
     query = query.unflatten(0, (num_kv_heads, -1))  # [A_kv, A / A_kv, T, d]
     logits = (query @ key[:, None].transpose(-1, -2) * scaling).flatten(0, 1)  # [A, T, S]
@@ -139,6 +149,7 @@ def _keep_hidden(captured: Capture, index: int, _module: nn.Module, _args: Any, 
 
 def _capturing_attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any):
     captured = _active.get()
+    _check_observable(captured, query, mask)
     output = ALL_ATTENTION_FUNCTIONS[captured.implementation](module, query, key, value, mask, **kwargs)
     scaling = kwargs.get("scaling")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -147,9 +158,19 @@ def _capturing_attention(module: Any, query: Tensor, key: Tensor, value: Tensor,
         own_mask = None if mask is None else mask[min(index, len(mask) - 1)]
         if own_mask is not None and own_mask.ndim == 3:
             own_mask = own_mask[0]  # the same for all heads
-        weights = attention_rows(query[index], key[index], own_mask, rows, scaling)
+        weights = attention_rows(query[index], key[index], own_mask, rows, scaling, kwargs.get("sliding_window"))
         kept.append(captured.keep(weights, len(kept)))
     return output
+
+
+def _check_observable(captured: Capture, query: Tensor, mask: Any) -> None:
+    if not isinstance(mask, Tensor | None):
+        raise ValueError(
+            f"{captured.implementation} attention has a {type(mask).__name__} for a mask, which cannot be observed: "
+            "load the LMM with attn_implementation='sdpa'"
+        )
+    if captured.rows is None and len(query) > 1:
+        raise ValueError(f"{len(query)} answers at a time: num_beams and num_return_sequences must be 1")
 
 
 def _capturing_mask(*args: Any, **kwargs: Any) -> Any:

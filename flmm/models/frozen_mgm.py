@@ -24,6 +24,11 @@ class MGMBackbone(Backbone):
         """The Llama or Gemma decoder."""
         return self.model.model
 
+    @property
+    def max_length(self) -> int:
+        """The longest sequence, which MGM's own config states."""
+        return self.model.config.tokenizer_model_max_length
+
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
         """Puts the picture's tokens in the place of the image token."""
@@ -88,3 +93,6 @@ class FrozenMGM(FrozenLMM):
 
 class FrozenMGMSAM(FrozenMGM):
     """Coarse masks from a frozen MGM, refined by SAM."""
+
+    def __init__(self, model: Any, sam: Any, **head: Any):
+        super().__init__(model=model, sam=sam, **head)

@@ -21,8 +21,8 @@ def mask_losses(logits: Tensor, targets: Tensor, loss_mask: Loss, loss_dice: Los
     """Losses and training metrics of M masks (paper section 3.3).
 
     Args:
-        logits: [M, h, w].
-        targets: [M, h, w] in {0, 1}, same dtype.
+        logits: [M, h, w]; half precision is left here, whose sums over a mask would lose digits, or overflow.
+        targets: [M, h, w] in {0, 1}.
         loss_mask: Sigmoid BCE with an `avg_factor` (mmdet's CrossEntropyLoss).
         loss_dice: Naive dice with an `avg_factor` (mmdet's DiceLoss).
 
@@ -30,9 +30,9 @@ def mask_losses(logits: Tensor, targets: Tensor, loss_mask: Loss, loss_dice: Los
         Scalars `loss_mask`, `loss_dice`, and at threshold 0.5 `accuracy` (share of right pixels) and `aiou`
         (mean IoU).
     """
-    flat, flat_targets = logits.flatten(1), targets.flatten(1)
+    flat, flat_targets = logits.float().flatten(1), targets.float().flatten(1)
     with torch.no_grad():
-        binary = (flat.sigmoid() > 0.5).to(targets)
+        binary = (flat.sigmoid() > 0.5).float()
         accuracy = (binary == flat_targets).float().mean()
         aiou = compute_mask_IoU(binary, flat_targets)[2].mean()
     return {

@@ -61,9 +61,10 @@ def same_picture(samples: Sequence[Sample], max_tokens: int) -> Iterator[list[in
 
 
 def prompt_length(sample: Sample) -> int:
-    """Tokens of picture and prompt, which have no label; 0 when the sample does not say."""
+    """Tokens of picture and prompt, which have no label; 0 when the sample does not say, or has phrases among them."""
     labelled = sample.get("labels", torch.empty(0)) != UNLABELLED
-    return int(labelled.long().argmax()) if labelled.any() else 0
+    length = int(labelled.long().argmax()) if labelled.any() else 0
+    return 0 if (sample["mask_ids"][:length] >= 0).any() else length
 
 
 @torch.no_grad()
@@ -86,7 +87,7 @@ def pack(backbone: Backbone, samples: list[Sample]) -> Pack | None:
     if window is not None and len(tokens.mask_ids) > window:  # a later text would no longer see all of the prompt
         return None
     start = len(tokens.mask_ids) - sum(lengths)
-    check_length(start + max(lengths), config)
+    check_length(start + max(lengths), backbone.max_length)
     head = tokens.mask_ids[:start]
     own = [torch.cat([head, sample["mask_ids"][prompt:].to(head)]) for sample in samples]
     inputs = tokens.inputs | side_by_side(tokens, start, torch.tensor(lengths, device=head.device))

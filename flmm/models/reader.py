@@ -83,7 +83,7 @@ class Reader:
         """What the LMM will read of a sample, checked."""
         tokens = self.backbone.tokens(sample)
         check_phrases(tokens.mask_ids)
-        check_length(len(tokens.mask_ids), self.backbone.decoder.config)
+        check_length(len(tokens.mask_ids), self.backbone.max_length)
         return tokens
 
     @torch.no_grad()
@@ -120,21 +120,26 @@ class Reader:
             **kwargs: Of transformers' `generate`.
 
         Raises:
-            ValueError: When picture, prompt and answer are longer than the LMM's context.
+            ValueError: When picture, prompt and answer are longer than the LMM's context, or several answers are asked
+                for at a time.
         """
         tokens, decoder = self.backbone.prompt(sample), self.backbone.decoder
-        prompt = len(tokens.mask_ids)
-        check_length(prompt + max_new_tokens, decoder.config)
+        prompt, layers = len(tokens.mask_ids), range(self.backbone.num_layers)
+        check_length(prompt + max_new_tokens, self.backbone.max_length)
 
         def keep(weights: Tensor, index: int) -> list[Tensor]:  # [A, 1, S] -> V x [A, 1, h, w]
-            if forgotten := prompt + index + 1 - weights.shape[-1]:  # by the cache of a sliding window
-                weights = F.pad(weights, (forgotten, 0))
+            length = prompt + index + 1
+            forgotten = max(0, length - weights.shape[-1])  # by the cache of a sliding window; a static one has room
+            weights = F.pad(weights[..., :length], (forgotten, 0))
             return [view.to(self.backbone.device) for view in self._fold(weights, tokens.views)]
 
         with capture(decoder, None, keep) as captured:
             # one more than asked for: the last token is never read, so nothing is known of it
             ids = self.backbone.generate(**tokens.inputs, max_new_tokens=max_new_tokens + 1, **kwargs)[0]
-        layers = range(self.backbone.num_layers)
+        if not captured.hidden:  # its first token ended the answer
+            nothing = torch.empty(len(layers), self.backbone.num_heads, 0, prompt)
+            maps = [nothing[..., view.cpu()] for view in tokens.views]
+            return Answer(ids[:0], maps, torch.empty(len(layers), 0, 0), self.merge)
         views = [
             torch.stack([torch.cat([step[v] for step in captured.attention[i]], dim=1) for i in layers])
             for v in range(len(tokens.views))

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, GenerationConfig
 
-from llava.loading import check_loading_info, find_folder, read_weights, repository_config
+from llava.loading import check_loading_info, find_folder, named_files, read_weights, repository_config, where_in
 from mgm.constants import IMAGE_TOKEN_INDEX
 from mgm.mm_utils import process_images
 from mgm.model.checkpoint import CLIP_NAME, OPEN_CLIP_NAME, choose_tower_weights, locate_tower
@@ -93,7 +93,7 @@ class MGMForCausalLM:
             FileNotFoundError: When a tower, config.json or a weight file is not there.
             ValueError: When another model lies there, weights are missing, or config.json asks for what MGM never had.
         """
-        folder = find_folder(pretrained_model_name_or_path)
+        folder = find_folder(pretrained_model_name_or_path, **where_in(kwargs))
         repository_config(folder, cls.config_class.model_type)
         config = kwargs.pop("config", None) or cls.config_class.from_pretrained(folder)
         for key in [key for key in kwargs if key.startswith(CONFIG_PREFIXES)]:
@@ -102,7 +102,8 @@ class MGMForCausalLM:
         config.mm_vision_config = CLIPVisionConfig.from_pretrained(clip).to_diff_dict()
         weights = choose_tower_weights(read_weights(folder), config, clip, aux)
         kwargs["output_loading_info"] = True
-        model, info = super().from_pretrained(None, *args, config=config, state_dict=weights, **kwargs)
+        with named_files(pretrained_model_name_or_path):
+            model, info = super().from_pretrained(None, *args, config=config, state_dict=weights, **kwargs)
         check_loading_info(f"{cls.__name__} from {pretrained_model_name_or_path}", info, total=len(model.state_dict()))
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
@@ -165,7 +166,7 @@ class MGMForCausalLM:
             [1, S, D], S = S0 + N*(T-1).
 
         Raises:
-            ValueError: When text and pictures disagree on N, or S is beyond what the model reads.
+            ValueError: When text and pictures disagree on N.
         """
         is_image = input_ids == IMAGE_TOKEN_INDEX
         if len(input_ids) != 1 or int(is_image.sum()) != len(image_tokens):
@@ -175,11 +176,6 @@ class MGMForCausalLM:
             )
         repeats = torch.where(is_image[0], image_tokens.shape[1], 1)
         input_ids, is_image = (ids[0].repeat_interleave(repeats) for ids in (input_ids, is_image))
-        if len(input_ids) > self.config.tokenizer_model_max_length:
-            raise ValueError(
-                f"{len(input_ids)} tokens ({image_tokens.shape[1]} for each of {len(image_tokens)} pictures) are more "
-                f"than the {self.config.tokenizer_model_max_length} that the model reads: shorten the text"
-            )
         embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
         embeds[is_image] = image_tokens.flatten(0, 1).to(embeds)
         return embeds[None]
@@ -202,12 +198,21 @@ class MGMForCausalLM:
 
         Returns:
             The new tokens only (or what `return_dict_in_generate` asks for).
+
+        Raises:
+            ValueError: When text and pictures disagree on their number, or are longer than what the model reads.
         """
         if images is None:
             tokens = torch.empty(0, 0, self.config.hidden_size, device=inputs.device)
         else:
             tokens = self.encode_images(images, images_aux)
-        return super().generate(inputs_embeds=self.embed(inputs, tokens), **kwargs)
+        embeds = self.embed(inputs, tokens)
+        if embeds.shape[1] > self.config.tokenizer_model_max_length:
+            raise ValueError(
+                f"{embeds.shape[1]} tokens ({tokens.shape[1]} for each of {len(tokens)} pictures) are more than the "
+                f"{self.config.tokenizer_model_max_length} that the model reads: shorten the text"
+            )
+        return super().generate(inputs_embeds=embeds, **kwargs)
 
 
 def projector(kind: str, width: int, hidden_size: int) -> nn.Sequential:

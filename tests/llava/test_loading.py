@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from hpt import CLIPVisionModel, LanguageModel
 from llava import CustomLlavaForConditionalGeneration
-from llava.loading import CheckedLoading, find_folder, load_into, read_weights, repository_config
+from llava.loading import CheckedLoading, find_folder, load_into, read_weights, repository_config, where_in
 
 LAYOUTS = {
     "one safetensors file": {},
@@ -53,6 +53,24 @@ def test_transformers_models_with_missing_weights_are_refused(llama, tmp_path):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"1 tensors have no value .*\(model.layers.1.mlp.up_proj.weight\)"):
         TinyLlama.from_pretrained(str(tmp_path))
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_transformers_models_with_weights_of_another_shape_are_refused(llama, ignored, tmp_path):
+    """Also where transformers is told to leave such weights random."""
+    llama.save_pretrained(tmp_path)
+    config = LlamaConfig.from_pretrained(tmp_path, vocab_size=208)
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path}.*lm_head.weight" if ignored else rf"{tmp_path}: weights have other"
+    ):
+        TinyLlama.from_pretrained(str(tmp_path), config=config, ignore_mismatched_sizes=ignored)
+
+
+def test_the_hub_is_asked_for_the_revision_that_is_named(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *name, **how: asked.append(how) or tmp_path)
+    find_folder("owner/name", **where_in({"revision": "abc", "token": "t", "torch_dtype": torch.float32}))
+    assert asked == [{"allow_patterns": None, "revision": "abc", "token": "t"}]
 
 
 def test_loading_info_is_still_available(llama, tmp_path):

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mgm_repository import Repository, picture
+from PIL import Image
 
 from mgm.constants import IMAGE_TOKEN_INDEX
 from mgm.conversation import conv_templates
@@ -109,8 +110,8 @@ def test_pictures_and_image_tokens_must_agree(model, num_images):
 
 
 def test_text_beyond_the_context_is_refused(model):
-    tokens = torch.zeros(1, 36, model.config.hidden_size)
     ids = torch.full((1, 2040), 5)
     ids[0, 3] = IMAGE_TOKEN_INDEX
+    pixels = model.process_images([Image.new("RGB", (90, 90))])
     with pytest.raises(ValueError, match="2075 tokens .* than the 2048"):
-        model.embed(ids, tokens)
+        model.generate(ids, *pixels)

@@ -1,8 +1,10 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel, MistralConfig, MistralModel
 
-from flmm.models.capture import capture
+from flmm.models.capture import attention_rows, capture
 
 SEQUENCE, ROWS = 40, torch.tensor([30, 33, 39])
 
@@ -53,6 +55,36 @@ def test_equals_eager_attention(kv_heads, sliding_window):
             captured.hidden[layer][0], expected.hidden_states[layer + 1][0, ROWS], atol=1e-5, rtol=1e-4
         )
     torch.testing.assert_close(output.last_hidden_state, expected.last_hidden_state, atol=1e-5, rtol=1e-4)
+
+
+def test_a_window_without_a_mask_as_flash_attention_has_it():
+    """Rows of a text, and the newest token beside a cache that forgets nothing."""
+    query, key = torch.randn(2, SEQUENCE, 8), torch.randn(1, SEQUENCE, 8)
+    past = torch.arange(SEQUENCE)[:, None] - torch.arange(SEQUENCE)
+    mask = (past >= 0) & (past < 8)
+    expected = attention_rows(query, key, mask, ROWS, 0.3)
+    torch.testing.assert_close(attention_rows(query, key, None, ROWS, 0.3, window=8), expected)
+    newest = attention_rows(query[:, -1:], key, None, None, 0.3, window=8)
+    torch.testing.assert_close(newest[:, 0], expected[:, -1])
+    torch.testing.assert_close(
+        attention_rows(query, key, None, ROWS, 0.3, window=SEQUENCE), attention_rows(query, key, None, ROWS, 0.3)
+    )
+
+
+def test_a_mask_that_is_no_tensor_is_refused(monkeypatch):
+    """Flex attention has a BlockMask."""
+    monkeypatch.setattr("flmm.models.capture.ALL_MASK_ATTENTION_FUNCTIONS", {"sdpa": lambda *_, **__: object()})
+    with pytest.raises(ValueError, match="attn_implementation='sdpa'"):
+        observe(make_decoder(), inputs_embeds=torch.randn(1, SEQUENCE, 32))
+
+
+def test_threads_take_turns():
+    decoder, embeds = make_decoder(), torch.randn(1, SEQUENCE, 32)
+    expected, _ = observe(decoder, inputs_embeds=embeds)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: observe(decoder, inputs_embeds=embeds)[0], range(12)))
+    assert all(torch.equal(one.attention[2][0], expected.attention[2][0]) for one in found)
+    assert decoder.config._attn_implementation == "sdpa"
 
 
 def test_padding_is_not_seen():

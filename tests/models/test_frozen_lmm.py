@@ -3,6 +3,7 @@ import torch
 from golden_cases import GoldenCase, build_llava, golden_names
 
 from flmm.models.frozen_llava import FrozenLlava, FrozenLlavaSAM
+from flmm.models.losses import mask_losses
 
 TRAINED = ("mask_head.", "text_proj.", "text_layer_weights", "sam.model.prompt_encoder.", "sam.model.mask_decoder.")
 TERMS = {"loss_mask", "loss_dice", "accuracy", "aiou"}
@@ -53,6 +54,20 @@ def test_loss_terms_and_gradients(model, sample):
     assert float(model.text_layer_weights.grad.norm()) > 0
     assert float(model.text_proj.weight.grad.norm()) > 0
     assert float(model.mask_head.conv_seg.weight.grad.norm()) > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_losses_of_a_head_in_half_precision(model, dtype):
+    """Dice sums over all pixels: in float16 such a sum overflows, and nothing would be learned."""
+    targets = torch.zeros(2, 480, 640)
+    targets[:, 100:400, 100:600] = 1
+    logits = (targets * 6 - 3 + torch.randn(targets.shape)).to(dtype).requires_grad_()
+    terms = mask_losses(logits, targets.to(dtype), model.loss_mask, model.loss_dice)
+    expected = mask_losses(logits.detach().float(), targets, model.loss_mask, model.loss_dice)
+    for key, value in terms.items():
+        torch.testing.assert_close(value.detach(), expected[key], rtol=1e-6, atol=0)
+    terms["loss_dice"].backward()
+    assert logits.grad.abs().sum() > 0
 
 
 def test_one_sample_or_a_list(model, sample):

@@ -1,5 +1,6 @@
 """Where and in how many bits an LMM's weights lie is passed through to transformers, for every family's own loader."""
 
+from copy import deepcopy
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 
@@ -27,7 +28,7 @@ def family(request, tmp_path_factory):
 
 def placed(family, **placement):
     """The family's model, its LMM loaded with further keywords."""
-    settings = family.config.copy()
+    settings = deepcopy(family.config)
     settings.model.update(sam=None)
     settings.model["llm" if "llm" in settings.model else "model"].update(torch_dtype=torch.float32, **placement)
     return build_model(settings)
@@ -41,6 +42,39 @@ def test_a_device_map_changes_nothing_but_the_place(family, device_map):
     (expected,), (reading,) = plain.read([sample]), mapped.read([sample])
     torch.testing.assert_close(reading.attention, expected.attention)
     torch.testing.assert_close(reading.hidden, expected.hidden)
+
+
+def test_a_part_that_is_spread_stays_where_it_is(family):
+    """HPT loads three parts, of which only the decoder is ever spread."""
+    backbone = placed(family).backbone
+    spread = getattr(backbone.model, "llm", backbone.model)
+    spread.hf_device_map = {"model": 0, "lm_head": 1}
+    backbone.to(torch.bfloat16)
+    stayed = {id(parameter) for parameter in spread.parameters()}
+    for parameter in backbone.parameters():
+        assert parameter.dtype == (torch.float32 if id(parameter) in stayed else torch.bfloat16)
+
+
+@pytest.mark.parametrize("family", ["hpt_clip"], indirect=True)
+def test_a_decoder_that_lies_on_disk_in_part(family, tmp_path):
+    sample = family.builder.ground(picture(), TEXT, PHRASES)
+    plain = placed(family)
+    names = [name for name, module in plain.backbone.model.llm.named_modules() if not any(module.children())]
+    places = {name: "disk" if "layers.0." in name else "cpu" for name in names}
+    spread = placed(family, device_map=places, offload_folder=str(tmp_path))
+    (expected,), (reading,) = plain.read([sample]), spread.read([sample])
+    torch.testing.assert_close(reading.attention, expected.attention)
+
+
+def test_rotary_frequencies_stay_exact(family):
+    """As when transformers loads in half precision; DeepSpeed casts a whole model."""
+    backbone = placed(family).backbone
+    before = {name: buffer.clone() for name, buffer in backbone.named_buffers() if name.endswith("inv_freq")}
+    backbone.to(torch.bfloat16)
+    assert {parameter.dtype for parameter in backbone.parameters()} == {torch.bfloat16}
+    after = dict(backbone.named_buffers())
+    assert before
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 @pytest.mark.skipif(QUANTISED, reason="bitsandbytes is there")

@@ -50,6 +50,8 @@ def test_texts_about_one_picture_are_read_as_one_sequence(model, monkeypatch):
     if getattr(config, "sliding_window", None):
         monkeypatch.setattr(config, "sliding_window", 1000)  # as real ones are, longer than the sequence
     samples = about_one_picture(model)
+    longest = max(len(model.model.backbone.tokens(sample).mask_ids) for sample in samples)
+    monkeypatch.setattr(type(model.model.backbone), "max_length", longest)  # of one text, not of all
     assert list(same_picture(samples, 1000)) == [[0, 1, 2]]
     assert pack(model.model.backbone, samples) is not None
     for sample, output in zip(samples, model.model(samples, mode="tensor"), strict=True):
@@ -69,6 +71,11 @@ def test_texts_that_the_lmm_cannot_tell_apart_are_read_one_by_one(model, monkeyp
 def test_an_answer_is_captured_while_it_is_given(model):
     answer = model.model.read.generate(model.builder.build(picture(), [], []), max_new_tokens=6, do_sample=False)
     assert 0 < len(answer.token_ids) <= 6
+    same_as_read(answer, model)
+
+
+def same_as_read(answer, model):
+    """An answer is what reading it as a text gives."""
     half = len(answer.token_ids) // 2
     mask_ids = torch.tensor([0] * half + [1] * (len(answer.token_ids) - half))
     mask_ids -= int(half == 0)
@@ -78,6 +85,24 @@ def test_an_answer_is_captured_while_it_is_given(model):
     for view, expected_view in zip(found.attention, expected.attention, strict=True):
         close(view, expected_view)
     close(found.hidden, expected.hidden)
+
+
+def test_an_answer_may_end_before_it_begins(model):
+    sample = model.builder.build(picture(), [], [])
+    answer = model.model.read.generate(sample, max_new_tokens=4, do_sample=False, eos_token_id=list(range(10_000)))
+    assert len(answer.token_ids) == 0
+    assert [view.shape[2:] for view in answer.attention] == [
+        (0, *view.shape) for view in model.model.backbone.tokens(sample).views
+    ]
+
+
+def test_how_an_answer_is_found_is_observed_or_refused(model):
+    sample = model.builder.build(picture(), [], [])
+    if model.model.backbone.decoder.config.model_type == "llama":
+        static = {"do_sample": False, "cache_implementation": "static"}  # it has room for later tokens
+        same_as_read(model.model.read.generate(sample, max_new_tokens=4, **static), model)
+    with pytest.raises(ValueError, match="num_beams and num_return_sequences must be 1"):
+        model.model.read.generate(sample, max_new_tokens=4, num_beams=2)
 
 
 def test_an_answer_sees_the_picture_once(model):
@@ -112,12 +137,21 @@ def test_samples_of_the_same_pixels_and_prompt_are_grouped():
     labels = torch.tensor([-100, -100, 7])
 
     def sample(pixels, *ids, labels=labels):
-        return {"pixel_values": pixels, "input_ids": torch.tensor(ids), "labels": labels}
+        ids = torch.tensor(ids)
+        return {"pixel_values": pixels, "input_ids": ids, "labels": labels, "mask_ids": torch.full_like(ids, -1)}
 
     samples = [sample(pixels, 1, 2, 3), sample(others, 1, 2, 3), sample(pixels, 1, 2, 4), sample(pixels, 1, 5, 3)]
     samples += [sample(pixels, 1, 2, 3, labels=torch.tensor([1, 2, 3]))] * 2  # which part is the prompt is not said
     assert list(same_picture(samples, 100)) == [[0, 2], [1], [3], [4], [5]]
     assert list(same_picture(samples[:3], 1)) == [[0], [2], [1]]
+
+
+def test_a_phrase_of_the_prompt_is_read_in_a_sequence_of_its_own():
+    pixels, labels = torch.ones(2), torch.tensor([-100, -100, 7])
+    sample = {"pixel_values": pixels, "input_ids": torch.arange(3), "labels": labels}
+    asked = sample | {"mask_ids": torch.tensor([-1, 0, -1])}
+    said = sample | {"mask_ids": torch.tensor([-1, -1, 0])}
+    assert list(same_picture([asked, said, asked, said], 100)) == [[0], [1, 3], [2]]
 
 
 def test_samples_of_similar_length_share_a_pass():
