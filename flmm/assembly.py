@@ -81,17 +81,41 @@ def _with_key(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
             yield from _with_key(child, key)
 
 
+def test_settings(config: Any) -> dict[str, Any]:
+    """How the test data of a config are read: samples and empty masks as in its training data."""
+    found = _with_key(config.get("train_dataloader", {}), "allow_empty_masks")
+    return sample_settings(config) | {"allow_empty_masks": any(node["allow_empty_masks"] for node in found)}
+
+
+def annotation_files(data_root: str | Path, split: str) -> tuple[Path, Path]:
+    """What a split is read from: captions and panoptic segments ('png_val'), or objects and references ('refcoco_val').
+
+    Raises:
+        FileNotFoundError: When one of them is missing.
+    """
+    name, _, part = split.rpartition("_")
+    if name == "png":
+        annotations = Path(data_root, "annotations")
+        files = annotations / f"png_coco_{part}2017.json", annotations / f"panoptic_{part}2017.json"
+    else:
+        files = Path(data_root, name, "instances.json"), Path(data_root, name, REFCOCO[name][0])
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"no annotation file {file}: `flmm data check {data_root}` tells its source")
+    return files
+
+
 def png_dataset(config: Any, data_root: str | Path, split: str = "val") -> Any:
     """Panoptic Narrative Grounding of a split ('train' or 'val') below a folder laid out like data/coco."""
     from flmm.datasets.png import PNGDataset
 
-    annotations = Path(data_root, "annotations")
+    captions, panoptic = annotation_files(data_root, f"png_{split}")
     return PNGDataset(
-        json_file=str(annotations / f"png_coco_{split}2017.json"),
-        panoptic_json_file=str(annotations / f"panoptic_{split}2017.json"),
-        panoptic_png_path=str(annotations / f"panoptic_{split}2017"),
+        json_file=str(captions),
+        panoptic_json_file=str(panoptic),
+        panoptic_png_path=str(panoptic.with_suffix("")),
         local_path=str(Path(data_root, f"{split}2017")),
-        **sample_settings(config),
+        **test_settings(config),
     )
 
 
@@ -110,21 +134,17 @@ def res_dataset(config: Any, data_root: str | Path, split: str, concat: bool) ->
 
     from flmm.datasets.transforms import PILLoadImageFromFile, RefCOCO2PNG
 
-    name, _, part = split.rpartition("_")
-    split_file = f"{name}/{REFCOCO[name][0]}"
-    for file in (f"{name}/instances.json", split_file):
-        if not Path(data_root, file).is_file():
-            raise FileNotFoundError(f"no annotation file {Path(data_root, file)}: `flmm data check` tells its source")
+    objects, references = (str(file.relative_to(data_root)) for file in annotation_files(data_root, split))
     return RefCocoDataset(
         data_root=f"{data_root}/",
-        ann_file=f"{name}/instances.json",
-        split_file=split_file,
+        ann_file=objects,
+        split_file=references,
         data_prefix={"img_path": "train2014/"},
-        split=part,
+        split=split.rpartition("_")[2],
         text_mode="select_first" if concat else "original",
         pipeline=[
             PILLoadImageFromFile(),
             LoadAnnotations(with_bbox=False, with_label=False, with_mask=True),
-            RefCOCO2PNG(concat=concat, **sample_settings(config)),
+            RefCOCO2PNG(concat=concat, **test_settings(config)),
         ],
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from torch.distributed.distributed_c10d import _get_default_store
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
-from flmm.assembly import build_model, png_dataset, read_config, res_dataset
+from flmm.assembly import annotation_files, build_model, png_dataset, read_config, res_dataset, test_settings
 from flmm.evaluation import BoxMetric, PNGMetric, RESMetric
 from flmm.records import KINDS, Record, RecordStore, fingerprint, phrase_records, write_json
 
@@ -81,10 +82,13 @@ class Evaluation:
         self.folder = Path(args.output or _default_output(args))
         set_seed(0)  # a head without checkpoint must be the same in every process
         self.model = build_model(self.config, args.checkpoint, self.accelerator.device)
-        # `repr` of the plain dict: two configs that build the same model have the same hash
-        model = hashlib.sha256(repr(self.config.to_dict()["model"]).encode()).hexdigest()[:16]
         self._queues = 0
-        self._identity = {"model": model, "checkpoint": fingerprint(args.checkpoint)}
+        plain = self.config.to_dict()  # configs that say the same have the same hash
+        self._identity = {
+            "model": _hash(plain["model"]),
+            "reading": _hash(test_settings(plain)),
+            "weights": fingerprint(args.checkpoint or plain["model"].get("pretrained")),
+        }
         if args.checkpoint is None:
             self.accelerator.print("no --checkpoint: evaluating the head as the config builds it")
 
@@ -95,17 +99,20 @@ class Evaluation:
             split: Name of the data.
             protocol: Name of the way they are evaluated in; both name the folder.
             build: Makes the data set.
+
+        Returns:
+            The records without their masks, in the main process; nothing in the others.
         """
-        run = {**self._identity, "data_root": self.args.data_root, "split": split, "protocol": protocol}
-        folder = self.folder / f"{split}.{protocol}"
-        with self.accelerator.main_process_first():
-            overwrite = self.args.overwrite and self.accelerator.is_main_process
-            store = RecordStore(folder, run, overwrite)
+        store = RecordStore(self.folder / f"{split}.{protocol}")
+        if self.accelerator.is_main_process:
+            files = [fingerprint(file) for file in annotation_files(self.args.data_root, split)]
+            data = {"data_root": self.args.data_root, "annotations": files, "split": split, "protocol": protocol}
+            store.claim({**self._identity, **data}, self.args.overwrite)
         dataset = build()
         count = min(len(dataset), self.args.limit or len(dataset))
         self._evaluate(dataset, store, self._queue(store.missing(count)), f"{split} ({protocol})")
         self.accelerator.wait_for_everyone()
-        return store.read(count)
+        return store.read(count) if self.accelerator.is_main_process else []
 
     def _queue(self, missing: list[int]) -> Queue:
         """What the main process found missing (others may be writing already), shared by all processes."""
@@ -133,13 +140,17 @@ class Evaluation:
                     store.write(index, {"index": index, **record})
                 bar.update(position + 1 - bar.n)  # of all processes: positions are given out in order
 
-    def report(self, name: str, metrics: Metrics) -> None:
-        """Writes `<name>.json` into the output folder, on the main process."""
+    def report(self, name: str, about: Metrics, splits: Metrics) -> None:
+        """Writes `<name>.json` into the output folder, on the main process; splits that it has of this run stay."""
         if self.accelerator.is_main_process:
-            head = {"config": self.args.config, "checkpoint": self.args.checkpoint}
-            data = {"data_root": self.args.data_root, "limit": self.args.limit}
-            write_json(self.folder / f"{name}.json", {**head, **data, **self._identity, **metrics})
-            print(f"written: {self.folder / name}.json and the records of each sample beside it")
+            path = self.folder / f"{name}.json"
+            options = {key: getattr(self.args, key) for key in ("config", "checkpoint", "data_root", "limit")}
+            head = {**options, **self._identity, **about}
+            before = json.loads(path.read_text()) if path.is_file() else {}
+            if all(before.get(key) == value for key, value in head.items()):
+                splits = before["splits"] | splits
+            write_json(path, {**head, "splits": splits})
+            print(f"written: {path} and the records of each sample beside it")
 
     def close(self) -> None:
         """Ends the processes' group."""
@@ -166,6 +177,10 @@ class Queue:
         while (position := self._store.add("taken", 1) - 1) < len(self.indices):
             self.taken.append(position)
             yield self.indices[position]
+
+
+def _hash(settings: Any) -> str:
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 
 def _default_output(args: argparse.Namespace) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flmm.checkpoint import part_name, publish
 from flmm.evaluation import binary_masks, box_iou, masks_to_boxes, score_masks
 
 KINDS = {"refined": "sam_pred_masks", "coarse": "pred_masks"}
@@ -69,9 +69,9 @@ def _scored(masks: Tensor, targets: Tensor) -> list[Record]:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file under a temporary name, then renames it: it is there completely or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = part_name(path)
     part.write_text(json.dumps(content))
-    os.replace(part, path)
+    publish(part, path)
 
 
 def fingerprint(path: str | Path | None) -> str | None:
@@ -94,25 +94,29 @@ class RecordStore:
 
     Args:
         folder: Made when it does not exist.
-        run: What the records depend on; records of another run are never mixed in.
-        overwrite: Start afresh when the folder holds another run, or this one.
-
-    Raises:
-        ValueError: When the folder holds the records of another run.
     """
 
-    def __init__(self, folder: str | Path, run: Mapping[str, Any], overwrite: bool = False):
+    def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.samples = self.folder / "samples"
         self.samples.mkdir(parents=True, exist_ok=True)
+
+    def claim(self, run: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Takes the folder for a run; one process does it for all.
+
+        Args:
+            run: What the records depend on.
+            overwrite: Start afresh when the folder holds another run, or this one.
+
+        Raises:
+            ValueError: When the folder holds the records of another run.
+        """
+        note = self.folder / "run.json"
         if overwrite:
+            note.unlink(missing_ok=True)
             for file in self.samples.iterdir():
                 file.unlink()
-        self._claim(dict(run), overwrite)
-
-    def _claim(self, run: dict[str, Any], overwrite: bool) -> None:
-        note = self.folder / "run.json"
-        before = json.loads(note.read_text()) if note.is_file() and not overwrite else run
+        before = json.loads(note.read_text()) if note.is_file() else run
         differing = sorted(key for key in {*run, *before} if run.get(key) != before.get(key))
         if differing:
             changes = "; ".join(f"{key}: {before.get(key)} there, {run.get(key)} now" for key in differing)
@@ -120,7 +124,7 @@ class RecordStore:
                 f"{self.folder} holds the results of another run ({changes}): choose another --output, or "
                 "replace them with --overwrite"
             )
-        write_json(note, run)
+        write_json(note, dict(run))
 
     def path(self, index: int) -> Path:
         """The file of a sample."""
@@ -136,11 +140,18 @@ class RecordStore:
         write_json(self.path(index), record)
 
     def read(self, count: int) -> list[Record]:
-        """The records of the first `count` samples, in order.
+        """The records of the first `count` samples, in order, without their masks, which take most of the memory.
 
         Raises:
             RuntimeError: When one is missing.
+            ValueError: When one is damaged.
         """
         if missing := self.missing(count):
             raise RuntimeError(f"{self.samples}: no record of {len(missing)} of {count} samples: {missing[:10]}")
-        return [json.loads(self.path(index).read_text()) for index in range(count)]
+        return [self._read(self.path(index)) for index in range(count)]
+
+    def _read(self, file: Path) -> Record:
+        try:
+            return json.loads(file.read_text(), object_hook=lambda found: {k: found[k] for k in found if k != "mask"})
+        except ValueError as error:
+            raise ValueError(f"{file} is damaged ({error}): delete it, and the same command makes it anew") from error

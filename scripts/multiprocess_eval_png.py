@@ -11,7 +11,7 @@ def main() -> None:
     if evaluation.accelerator.is_main_process:
         for split, metrics in results.items():
             print_table(f"PNG {split}, teacher-forced captions, percent", PNG_HEADER, png_rows(metrics))
-    evaluation.report("png", {"protocol": "teacher_forced", "splits": results})
+    evaluation.report("png", {"protocol": "teacher_forced"}, results)
     evaluation.close()
 
 

@@ -19,8 +19,7 @@ def main() -> None:
     results = {split: evaluate_res(evaluation, split, args.concat) for split in args.split}
     if evaluation.accelerator.is_main_process:
         print_table(f"RES, {protocol}: {PROTOCOLS[protocol]}, percent", RES_HEADER, res_rows(results))
-    report = {"protocol": protocol, "meaning": PROTOCOLS[protocol], "splits": results}
-    evaluation.report(f"res_{protocol}", report)
+    evaluation.report(f"res_{protocol}", {"protocol": protocol, "meaning": PROTOCOLS[protocol]}, results)
     evaluation.close()
 
 

@@ -6,17 +6,13 @@ from pathlib import Path
 
 from flmm.datasets.check_parts import PARTS, Report
 
-HOME_PAGES = {
-    "cot": "VisCoT images and questions, https://github.com/deepcs233/Visual-CoT",
-    "ReasonSeg": "reasoning segmentation, https://github.com/dvlab-research/LISA",
-}
-
 
 def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> Report:
     """Check a data directory.
 
     Args:
-        root: A directory laid out like `data/coco` (docs/data.md), or one that holds such directories.
+        root: A directory laid out like `data/coco` (docs/data.md), or one that holds such directories. One that is
+            neither is checked as what it is to become, so that everything missing is named with its source.
         sample: Number of items of each part whose pictures and masks are opened; 0 opens all.
         only: Names of `PARTS` to check; all without.
 
@@ -26,12 +22,13 @@ def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> 
     root, report = Path(root), Report(sample)
     layouts = [root] if is_layout(root) else [path for path in sorted(root.glob("*")) if is_layout(path)]
     if not layouts:
-        report.broken(root, "no data set here", "`flmm data shapes` makes one; docs/data.md lists the real ones")
+        report.broken(
+            root, "no data set here", "`flmm data shapes` makes a small one; the sources of the real one follow"
+        )
+        layouts = [root / "coco" if root.name == "data" else root]
     for layout in layouts:
         for name in only or PARTS:
             PARTS[name](layout, report)
-    if root not in layouts:
-        _optional(root, report)
     return report
 
 
@@ -77,14 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
     return run(parser.parse_args(argv))
-
-
-def _optional(root: Path, report: Report) -> None:
-    for name, page in HOME_PAGES.items():
-        if not (root / name).is_dir():
-            report.note(root / name, f"not here, needed for its own evaluation only: {page}")
-    if not is_layout(root / "coco"):
-        report.note(root / "coco", "not here: needed for training and evaluation on real pictures, see docs/data.md")
 
 
 if __name__ == "__main__":

@@ -175,16 +175,14 @@ def _png_problem(image, segments, folder: Path, pictures: Path) -> str:
 
 
 def _image_problem(image: CocoImage, path: Path) -> str:
-    """What is wrong with one image; its masks are drawn on it as it is stored."""
+    """What is wrong with one image; files that are missing were told already."""
     try:
-        stored = read_image(path)
+        as_annotated(read_image(path), (image.height, image.width), str(path))
     except FileNotFoundError:
         return ""
     except ValueError as error:
         return str(error)
-    if (stored.height, stored.width) == (image.height, image.width):
-        return ""
-    return f"{path} is {stored.height} x {stored.width}, not {image.height} x {image.width} (height x width)"
+    return ""
 
 
 def _ref_problem(ref: dict[str, Any], annotations: dict[int, Instance], images: dict[int, CocoImage]) -> str:

@@ -48,6 +48,10 @@ def usable_backend(backend_args: Mapping[str, Any] | None) -> dict[str, Any] | N
 def load_image(path: str | Path) -> Image.Image:
     """A user's picture as RGB, upright as its EXIF orientation says. Same errors as `read_image`."""
     image = ImageOps.exif_transpose(read_image(path))
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"{path}: its pixels are 32-bit numbers (mode {image.mode}) of no known range: save it in 8 bits"
+        )
     if image.mode.startswith("I;16"):  # PIL cuts 16-bit greys at 255: nearly all would turn white
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("RGB")
@@ -58,11 +62,11 @@ def as_annotated(image: Image.Image, size: tuple[int, int], source: str) -> Imag
 
     Args:
         image: Picture as stored.
-        size: (height, width) of the masks.
+        size: (height, width) as annotated.
         source: Names the picture in errors.
 
     Raises:
-        ValueError: The masks fit neither.
+        ValueError: It fits neither.
     """
     if (image.height, image.width) == tuple(size):
         return image

@@ -62,7 +62,8 @@ def load_data_list(self: Any) -> list[dict[str, Any]]:
     """`RefCocoDataset.load_data_list`: one item per image of the split, with expressions and masks.
 
     Items and their order equal those of mmdet 3.3.0: of two references to one object the later one's sentences
-    are used at the place of the first, and images come in the order of a Python set of their ids.
+    are used at the place of the first, and images come in the order of a Python set of their ids. They also have
+    `height` and `width`, as annotated, by which a picture of another size is noticed.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -82,6 +83,8 @@ def load_data_list(self: Any) -> list[dict[str, Any]]:
         {
             "img_path": join_path(prefix, images[image].file_name),
             "img_id": image,
+            "height": images[image].height,
+            "width": images[image].width,
             **_expressions(found, instances, self.text_mode),
         }
         for image, found in _by_image(objects.values()).items()

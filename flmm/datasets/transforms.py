@@ -8,7 +8,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
-from flmm.datasets.images import read_image
+from flmm.datasets.images import as_annotated, read_image
 from flmm.datasets.masks import check_masks
 from flmm.datasets.phrases import encode_expressions
 from flmm.datasets.sample import SampleBuilder
@@ -16,6 +16,9 @@ from flmm.datasets.sample import SampleBuilder
 
 class PILLoadImageFromFile(BaseTransform):
     """Loads `img_path` as a PIL picture into `img`, and its (height, width) as `img_shape` and `ori_shape`.
+
+    Where `height` and `width` say how it was annotated, a picture that only fits when turned as its EXIF entry says is
+    turned, and one of another size is refused: polygons would be drawn at the wrong places.
 
     Args:
         backend_args: Keywords of an mmengine file backend. Where they ask for a petrel cluster and its client
@@ -28,6 +31,8 @@ class PILLoadImageFromFile(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add the picture; FileNotFoundError or ValueError name the file."""
         image = read_image(results["img_path"], self.backend_args)
+        if "height" in results:
+            image = as_annotated(image, (results["height"], results["width"]), results["img_path"])
         results["img"] = image
         results["img_shape"] = results["ori_shape"] = (image.height, image.width)
         return results

@@ -180,6 +180,23 @@ def test_concatenated_data_sets_and_collate(data):
     assert batch["data_samples"] is None
 
 
+def test_a_picture_of_another_size_than_its_polygons_is_turned_or_refused(data):
+    """Else they would be drawn at the wrong places of it, and nobody would notice."""
+    file = data / "images/000000000139.jpg"
+    picture = Image.open(file)
+    annotated = {"img_path": str(file), "height": picture.height, "width": picture.width}
+    turned = picture.transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[0x0112] = 6  # to be turned back
+    turned.save(file, exif=turned.getexif())
+    assert PILLoadImageFromFile()(dict(annotated))["img"].size == picture.size
+    picture.resize((picture.width // 2, picture.height // 2)).save(file)
+    with pytest.raises(ValueError, match=r"000000000139.jpg: the image is .* or one of them was resized"):
+        PILLoadImageFromFile()(dict(annotated))
+    (data / "images/000000000632.jpg").write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match=r"000000000632.jpg: the image is .* but its masks are 72 x 72"):
+        concat_datasets([refcoco_config(data)])[0]
+
+
 def test_an_expression_with_an_empty_mask_is_named(data):
     def collapse(content):
         for annotation in content["annotations"]:

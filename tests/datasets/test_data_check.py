@@ -52,9 +52,14 @@ def test_a_sound_directory(root, capsys):
     assert any("7 objects (train 2, val 5)" in f.text for f in findings)
 
 
-def test_nothing_there(tmp_path, capsys):
-    assert status(tmp_path) == 1
-    assert "flmm data shapes" in capsys.readouterr().out
+@pytest.mark.parametrize("name", ["data", "data/coco"])
+def test_nothing_there(name, tmp_path, capsys):
+    """Everything is named, with its source and its place."""
+    assert status(tmp_path / name) == 1
+    output = capsys.readouterr().out.replace("\n", "")
+    for what in ("flmm data shapes", "train2017.zip", "panoptic_annotations", "narrative-grounding", "refcocog.zip"):
+        assert what in output
+    assert str(tmp_path / "data/coco/annotations/png_coco_train2017.json") in told(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -151,4 +156,4 @@ def test_pictures_and_masks_are_opened(root):
     photo.write_bytes(photo.read_bytes()[:500])
     assert "000000000632.jpg cannot be decoded" in told(root, only=["refcoco"])
     Image.new("RGB", (5, 8)).save(photo)
-    assert "000000000632.jpg is 8 x 5, not 72 x 72" in told(root, only=["refcoco"])
+    assert "000000000632.jpg: the image is 8 x 5" in told(root, only=["refcoco"])

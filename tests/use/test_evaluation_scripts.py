@@ -1,8 +1,10 @@
 """The evaluation commands, with a model that reads the answer off the sample."""
 
+import argparse
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from safetensors.torch import save_file
 from torch.distributed import HashStore
 
 from flmm.datasets.shapes import make_shapes
-from flmm.evaluate import Queue, evaluate_items
+from flmm.evaluate import Evaluation, Queue, evaluate_items, evaluate_png, evaluation_arguments
 from flmm.records import RecordStore, decode_mask, fingerprint
 
 ROOT = Path(__file__).parents[2]
@@ -141,6 +143,41 @@ def test_both_res_protocols(shapes, checkpoint, tmp_path):
     assert {"cIoU", "mIoU", "box_mIoU", "box_acc50"} <= concat["splits"]["refcoco_val"]["coarse"].keys()
 
 
+@pytest.fixture
+def evaluation(shapes, checkpoint, tmp_path, monkeypatch):
+    """Evaluates one caption in this process."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(ROOT / "tests/use")
+    data = shutil.copytree(shapes, tmp_path / "data")
+    words = (CONFIG, "--checkpoint", checkpoint, "--data-root", data, "--output", tmp_path / "out", "--limit", 1)
+    parser = evaluation_arguments("", splits=("val",), default=("val",))
+    return Evaluation(parser.parse_args(list(map(str, words))))
+
+
+def test_records_of_another_reading_or_other_data_are_refused(evaluation):
+    metrics = evaluate_png(evaluation, "val")
+    assert evaluate_png(evaluation, "val") == metrics
+    other = Path(evaluation.args.data_root, "other_config.py")
+    other.write_text(Path(CONFIG).read_text().replace("a description", "a story"))
+    asked = argparse.Namespace(**{**vars(evaluation.args), "config": str(other)})
+    with pytest.raises(ValueError, match=r"another run \(reading: .* now\)"):
+        evaluate_png(Evaluation(asked), "val")
+    captions = Path(evaluation.args.data_root, "annotations/png_coco_val2017.json")
+    captions.write_text(captions.read_text() + " ")
+    with pytest.raises(ValueError, match=r"another run \(annotations: .* now\).*--overwrite"):
+        evaluate_png(evaluation, "val")
+
+
+def test_splits_that_are_evaluated_one_after_the_other_end_in_one_file(evaluation):
+    evaluation.folder.mkdir()
+    for split in ("refcoco_val", "refcocog_test"):
+        evaluation.report("res", {"protocol": "concat"}, {split: split})
+    file = evaluation.folder / "res.json"
+    assert json.loads(file.read_text())["splits"] == {"refcoco_val": "refcoco_val", "refcocog_test": "refcocog_test"}
+    evaluation.report("res", {"protocol": "per_sentence"}, {"refcoco_val": "again"})
+    assert json.loads(file.read_text())["splits"] == {"refcoco_val": "again"}
+
+
 def test_items_are_read_together_and_an_error_names_their_files():
     def model(samples, mode):
         if any(sample["pixel_values"] is None for sample in samples):
@@ -175,13 +212,21 @@ def test_a_checkpoint_is_known_by_its_content(checkpoint, tmp_path):
 
 
 def test_the_store_resumes_and_refuses_gaps(tmp_path):
-    store = RecordStore(tmp_path, {"checkpoint": "a"})
+    store = RecordStore(tmp_path)
+    store.claim({"weights": "a"})
     store.write(1, {"phrases": []})
     (store.samples / ".000000.json.123.part").write_text('{"phra')
-    again = RecordStore(tmp_path, {"checkpoint": "a"})
+    again = RecordStore(tmp_path)
+    again.claim({"weights": "a"})
     assert again.missing(3) == [0, 2]
     with pytest.raises(RuntimeError, match="2 of 3 samples"):
         again.read(3)
-    with pytest.raises(ValueError, match="checkpoint: a there, b now"):
-        RecordStore(tmp_path, {"checkpoint": "b"})
-    assert RecordStore(tmp_path, {"checkpoint": "b"}, overwrite=True).missing(2) == [0, 1]
+    with pytest.raises(ValueError, match="weights: a there, b now"):
+        again.claim({"weights": "b"})
+    again.write(0, {"phrases": [{"mask": "long", "iou": 1}]})
+    assert again.read(2) == [{"phrases": [{"iou": 1}]}, {"phrases": []}]
+    again.path(1).write_text("")
+    with pytest.raises(ValueError, match=r"000001\.json is damaged .*: delete it"):
+        again.read(2)
+    again.claim({"weights": "b"}, overwrite=True)
+    assert again.missing(2) == [0, 1]
