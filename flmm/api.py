@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from flmm.assembly import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
+from flmm.datasets.phrases import Span, find_phrases
 from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder, load_image
 from flmm.evaluation import binary_masks, masks_to_boxes
 from flmm.inference.conversation import Reply, decode
@@ -25,7 +26,7 @@ from flmm.models.frame import crop_to_picture
 MAX_SIDE = 2048
 ATTENTION_SIDE = 256
 
-Phrases = Sequence[str | tuple[int, int]]
+Phrases = Sequence[str | Span]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Grounding:
     Attributes:
         image: The picture, upright, RGB.
         text: The text.
-        phrases: The M phrases.
+        spans: M pairs (start, end): the characters of `text` that are a phrase.
         masks: [M, H, W] bool, refined by SAM (the coarse ones for a model without SAM).
         coarse_masks: [M, H, W] bool, the U-Net's.
         boxes: [M, 4] float32 x0, y0, x1, y1 in pixels, tight around `masks`, x1 and y1 one past the last pixel;
@@ -49,13 +50,18 @@ class Grounding:
 
     image: Image.Image
     text: str
-    phrases: list[str]
+    spans: list[Span]
     masks: np.ndarray
     coarse_masks: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
     attention: np.ndarray
     attention_maps: np.ndarray
+
+    @property
+    def phrases(self) -> list[str]:
+        """The M phrases, as they stand in the text."""
+        return [self.text[start:end] for start, end in self.spans]
 
     def draw(self, targets: np.ndarray | None = None) -> Image.Image:
         """A picture of it all: text, image, attention, coarse and refined masks, and ground truth if given."""
@@ -96,13 +102,12 @@ class GroundingModel:
             ValueError: For a file that is no picture, an empty text, a phrase that is not in the text or gives
                 no token, phrases that overlap.
         """
-        phrases = [text] if phrases is None else phrases
-        picture = as_picture(image)
-        return self._ground(picture, text, self.builder.ground(_bounded(picture), text, phrases))
+        picture, spans = as_picture(image), find_phrases(text, [text] if phrases is None else phrases)
+        return self._ground(picture, text, spans, self.builder.ground(_bounded(picture), text, spans))
 
     def ground_sample(self, sample: dict[str, Any]) -> Grounding:
         """Finds the phrases of a sample of a data set; its text is what the LMM reads after the prompt."""
-        return self._ground(sample["image"].convert("RGB"), self._text(sample), sample)
+        return self._ground(sample["image"].convert("RGB"), *self._text(sample), sample)
 
     def answer(
         self,
@@ -127,7 +132,7 @@ class GroundingModel:
         answer = self.model.read.generate(sample, max_new_tokens, do_sample=False)
         text, spans = decode(self.builder.tokenizer, answer.token_ids)
 
-        def ground(phrases: list[str], mask_ids: Tensor) -> Grounding:
+        def ground(phrases: list[Span], mask_ids: Tensor) -> Grounding:
             reading = answer.reading(mask_ids.to(answer.token_ids.device))
             with torch.no_grad():
                 (output,) = self.model.ground_readings([reading], [sample])
@@ -141,29 +146,31 @@ class GroundingModel:
         image = self.settings["prompt"].partition(token)[0] + token  # what precedes the image stays
         return SampleBuilder(**{**self.settings, "prompt": f"{image}\n{question}"})
 
-    def _text(self, sample: dict[str, Any]) -> str:
-        """The words of a sample: its phrases as they are, and what the tokens between them decode to."""
+    def _text(self, sample: dict[str, Any]) -> tuple[str, list[Span]]:
+        """The text of a sample, its phrases as they are and what lies between them decoded; and its spans."""
         read = sample["labels"] != IGNORE_INDEX
         tokens = zip(sample["input_ids"][read].tolist(), sample["mask_ids"][read].tolist(), strict=True)
-        pieces = []
+        text, spans = "", {}
         for phrase, run in groupby(tokens, key=lambda token: token[1]):
             ids = [token for token, _ in run]
-            pieces.append(sample["phrases"][phrase] if phrase >= 0 else self.builder.tokenizer.decode(ids))
-        return " ".join(piece.strip() for piece in pieces)
+            piece = (sample["phrases"][phrase] if phrase >= 0 else self.builder.tokenizer.decode(ids)).strip()
+            text += f" {piece}" if text else piece
+            spans[phrase] = (len(text) - len(piece), len(text))
+        return text, [spans[phrase] for phrase in range(len(sample["phrases"]))]
 
-    def _ground(self, picture: Image.Image, text: str, sample: dict[str, Any]) -> Grounding:
+    def _ground(self, picture: Image.Image, text: str, spans: list[Span], sample: dict[str, Any]) -> Grounding:
         output = self.model(sample, mode="tensor")
-        return self._grounding(picture, text, list(sample["phrases"]), output, sample["meta_data"])
+        return self._grounding(picture, text, spans, output, sample["meta_data"])
 
     def _grounding(
-        self, picture: Image.Image, text: str, phrases: list[str], output: dict[str, Any], meta_data: dict[str, Any]
+        self, picture: Image.Image, text: str, spans: list[Span], output: dict[str, Any], meta_data: dict[str, Any]
     ) -> Grounding:
         size = (picture.height, picture.width)
         masks, scores = _masks_and_scores(output.get("sam_pred_masks", output["pred_masks"]), size)
         return Grounding(
             image=picture,
             text=text,
-            phrases=phrases,
+            spans=spans,
             masks=masks.numpy(),
             coarse_masks=_masks_and_scores(output["pred_masks"], size)[0].numpy(),
             boxes=masks_to_boxes(masks).numpy(),

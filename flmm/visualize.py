@@ -121,19 +121,19 @@ def panels(grounding: Grounding, phrase: int, small: Image.Image, targets: np.nd
 
 
 def label(grounding: Grounding, phrase: int, targets: np.ndarray | None) -> str:
-    """What is written above the panels of a phrase."""
-    words = f"{grounding.phrases[phrase]}   score {grounding.scores[phrase]:.2f}"
-    if targets is None:
-        return words
-    mask, target = grounding.masks[phrase], targets[phrase]
-    return f"{words}   IoU {(mask & target).sum() / max((mask | target).sum(), 1):.2f}"
+    """What is written above the panels of a phrase: numbers first, as a long phrase is cut off."""
+    figures = f"score {grounding.scores[phrase]:.2f}   "
+    if targets is not None:
+        mask, target = grounding.masks[phrase], targets[phrase]
+        figures += f"IoU {(mask & target).sum() / max((mask | target).sum(), 1):.2f}   "
+    return figures + grounding.phrases[phrase]
 
 
 def text_block(grounding: Grounding, width: int) -> Image.Image:
     """The text, wrapped, with every phrase in its colour."""
     lines: list[list[tuple[str, Colour]]] = [[]]
     used = 0.0
-    for word, colour in coloured_words(grounding.text, grounding.phrases):
+    for word, colour in coloured_words(grounding.text, grounding.spans):
         needed = font(15).getlength(word + " ")
         if lines[-1] and used + needed > width:
             lines.append([])
@@ -150,9 +150,8 @@ def text_block(grounding: Grounding, width: int) -> Image.Image:
     return block
 
 
-def coloured_words(text: str, phrases: Sequence[str]) -> list[tuple[str, Colour]]:
+def coloured_words(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[str, Colour]]:
     """The words of a text, each with the colour of its phrase, or ink."""
-    from flmm.datasets.phrases import find_phrases, split_text
+    from flmm.datasets.phrases import split_text
 
-    pieces = split_text(text, find_phrases(text, phrases))
-    return [(word, INK if i < 0 else colour_of(i)) for piece, i in pieces for word in piece.split()]
+    return [(word, INK if i < 0 else colour_of(i)) for piece, i in split_text(text, spans) for word in piece.split()]

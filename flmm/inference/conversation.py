@@ -20,12 +20,12 @@ class Reply:
     Attributes:
         text: What it said.
         spans: T pairs (start, end): the characters of `text` that each token stands for.
-        ground_tokens: Grounds phrases, given as words and as tokens.
+        ground_tokens: Grounds phrases, given as characters and as tokens.
     """
 
     text: str
     spans: list[Span]
-    ground_tokens: Callable[[list[str], Tensor], Any]
+    ground_tokens: Callable[[list[Span], Tensor], Any]
 
     def __str__(self) -> str:
         return self.text
@@ -44,8 +44,7 @@ class Reply:
         """
         phrases = noun_phrases(self.text) if phrases is None else phrases
         found = find_phrases(self.text, phrases)
-        words = [self.text[start:end] for start, end in found]
-        return self.ground_tokens(words, phrase_of_tokens(self.spans, found))
+        return self.ground_tokens(found, phrase_of_tokens(self.spans, found))
 
 
 def decode(tokenizer: Any, token_ids: Tensor) -> tuple[str, list[Span]]:

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import flmm  # noqa: E402
 from flmm import api  # noqa: E402
 from flmm.cli import main  # noqa: E402
+from flmm.visualize import INK, coloured_words  # noqa: E402
 
 CONFIG = str(Path(__file__).parent / "fake_config.py")
 TEXT = "The red circle is next to a big dog."
@@ -39,7 +40,7 @@ def image():
 
 def test_arrays_of_a_grounding(model, image):
     result = model.ground(image, TEXT, PHRASES)
-    assert result.phrases == PHRASES
+    assert result.phrases == ["The red circle", "a big dog"]  # as they stand in the text
     assert result.masks.shape == result.coarse_masks.shape == (2, 60, 100)
     assert result.masks.dtype == result.coarse_masks.dtype == bool
     assert result.boxes.shape == (2, 4)
@@ -102,6 +103,18 @@ def test_bad_input_says_what_to_do(model, image, tmp_path, checkpoint):
         flmm.load(tmp_path / "config.py", checkpoint)
 
 
+def test_the_words_of_a_span_are_coloured_where_it_is():
+    words = coloured_words("a dog and a dog", [(10, 15)])
+    assert [colour == INK for _, colour in words] == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_unknown_range_are_refused(mode, model, tmp_path):
+    Image.new(mode, (20, 20)).save(tmp_path / "image.tiff")
+    with pytest.raises(ValueError, match=f"image.tiff: .*mode {mode}.* save it in 8 bits"):
+        model.ground(tmp_path / "image.tiff", TEXT)
+
+
 def test_drawing_has_a_row_per_phrase_and_a_column_per_panel(model, image):
     result = model.ground(image, TEXT, PHRASES)
     one = model.ground(image, TEXT, PHRASES[:1])
@@ -122,5 +135,25 @@ def test_command(image, checkpoint, tmp_path, capsys, monkeypatch):
     assert "a big dog" in capsys.readouterr().out
     assert main([*words, "--phrase", "a cat"]) == 1
     assert "'a cat' is not in the text" in capsys.readouterr().err
-    assert main([*words, "--out", str(tmp_path / "out.xyz")]) == 1
-    assert ".png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "message"),
+    [
+        ("--out", "out.xyz", "end it in .png"),
+        ("--out", "out.psd", "end it in .png"),  # PIL only reads it
+        ("--out", "out.xbm", "end it in .png"),  # black and white
+        ("--out", "file/out.png", "no folder"),
+        ("--npz", "file/out.npz", "no folder"),
+        ("--npz", "", "it is a folder"),
+    ],
+)
+def test_results_that_cannot_be_written_are_refused_first(option, file, message, image, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(api, "load", None)
+    monkeypatch.chdir(tmp_path)
+    image.save("image.png")
+    Path("file").touch()
+    assert main(["ground", "image.png", TEXT, option, str(tmp_path / file)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert str(tmp_path / file) in error
