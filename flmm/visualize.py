@@ -27,12 +27,24 @@ def colour_of(phrase: int) -> Colour:
 
 
 @cache
-def font(size: int = 14, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: the same on every machine."""
+def font(size: int = 14, bold: bool = False, text: str = "") -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: the same on every machine. For Chinese, say, one that is installed."""
     import matplotlib
+    from matplotlib.font_manager import findSystemFonts
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf", name)), size)
+    own = str(Path(matplotlib.get_data_path(), "fonts/ttf", name))
+    if not set(text) <= letters(own):
+        own = next((file for file in sorted(findSystemFonts()) if set(text) <= letters(file)), own)
+    return ImageFont.truetype(own, size)
+
+
+@cache
+def letters(file: str) -> set[str]:
+    """What a font can write."""
+    from matplotlib.ft2font import FT2Font
+
+    return {chr(code) for code in FT2Font(file).get_charmap()}
 
 
 def overlay(image: Image.Image, masks: np.ndarray, colours: Sequence[Colour], alpha: float = 0.6) -> Image.Image:
@@ -96,7 +108,8 @@ def draw(grounding: Grounding, targets: np.ndarray | None = None) -> Image.Image
         pen.text((GAP + column * (PANEL + GAP), top), title, fill=GREY, font=font(13))
     for row in range(len(grounding.phrases)):
         y = top + LINE + row * row_height
-        pen.text((GAP, y), label(grounding, row, targets), fill=colour_of(row), font=font(13, bold=True))
+        words = label(grounding, row, targets)
+        pen.text((GAP, y), words, fill=colour_of(row), font=font(13, bold=True, text=words))
         for column, panel in enumerate(panels(grounding, row, small, targets)):
             canvas.paste(panel, (GAP + column * (PANEL + GAP), y + LINE))
     return canvas
@@ -132,9 +145,9 @@ def label(grounding: Grounding, phrase: int, targets: np.ndarray | None) -> str:
 def text_block(grounding: Grounding, width: int) -> Image.Image:
     """The text, wrapped, with every phrase in its colour."""
     lines: list[list[tuple[str, Colour]]] = [[]]
-    used = 0.0
+    used, face = 0.0, font(15, text=" ".join(grounding.text.split()))
     for word, colour in coloured_words(grounding.text, grounding.spans):
-        needed = font(15).getlength(word + " ")
+        needed = face.getlength(word + " ")
         if lines[-1] and used + needed > width:
             lines.append([])
             used = 0.0
@@ -145,8 +158,8 @@ def text_block(grounding: Grounding, width: int) -> Image.Image:
     for row, line in enumerate(lines):
         x = 0.0
         for word, colour in line:
-            pen.text((x, 22 * row), word, fill=colour, font=font(15))
-            x += font(15).getlength(word + " ")
+            pen.text((x, 22 * row), word, fill=colour, font=face)
+            x += face.getlength(word + " ")
     return block
 
 

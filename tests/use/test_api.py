@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import flmm  # noqa: E402
 from flmm import api  # noqa: E402
 from flmm.cli import main  # noqa: E402
-from flmm.visualize import INK, coloured_words  # noqa: E402
+from flmm.visualize import INK, coloured_words, font, letters  # noqa: E402
 
 CONFIG = str(Path(__file__).parent / "fake_config.py")
 TEXT = "The red circle is next to a big dog."
@@ -106,6 +107,15 @@ def test_bad_input_says_what_to_do(model, image, tmp_path, checkpoint):
 def test_the_words_of_a_span_are_coloured_where_it_is():
     words = coloured_words("a dog and a dog", [(10, 15)])
     assert [colour == INK for _, colour in words] == [True, True, True, False, False]
+
+
+def test_letters_that_dejavu_lacks_are_written_in_a_font_that_is_installed(monkeypatch):
+    other = str(Path(matplotlib.get_data_path(), "fonts/ttf/STIXGeneral.ttf"))
+    letter = min(letters(other) - letters(font().path))
+    for installed in ([other], []):
+        monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda files=installed: files)
+        font.cache_clear()
+        assert font(text=letter).path == (other if installed else font().path)
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
