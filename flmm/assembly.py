@@ -81,8 +81,8 @@ def _with_key(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
             yield from _with_key(child, key)
 
 
-def test_settings(config: Any) -> dict[str, Any]:
-    """How the test data of a config are read: samples and empty masks as in its training data."""
+def evaluation_settings(config: Any) -> dict[str, Any]:
+    """How the data that a config is evaluated on are read: samples and empty masks as in its training data."""
     found = _with_key(config.get("train_dataloader", {}), "allow_empty_masks")
     return sample_settings(config) | {"allow_empty_masks": any(node["allow_empty_masks"] for node in found)}
 
@@ -115,7 +115,7 @@ def png_dataset(config: Any, data_root: str | Path, split: str = "val") -> Any:
         panoptic_json_file=str(panoptic),
         panoptic_png_path=str(panoptic.with_suffix("")),
         local_path=str(Path(data_root, f"{split}2017")),
-        **test_settings(config),
+        **evaluation_settings(config),
     )
 
 
@@ -145,6 +145,6 @@ def res_dataset(config: Any, data_root: str | Path, split: str, concat: bool) ->
         pipeline=[
             PILLoadImageFromFile(),
             LoadAnnotations(with_bbox=False, with_label=False, with_mask=True),
-            RefCOCO2PNG(concat=concat, **test_settings(config)),
+            RefCOCO2PNG(concat=concat, **evaluation_settings(config)),
         ],
     )

@@ -26,7 +26,7 @@ from torch.distributed.distributed_c10d import _get_default_store
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
-from flmm.assembly import annotation_files, build_model, png_dataset, read_config, res_dataset, test_settings
+from flmm.assembly import annotation_files, build_model, evaluation_settings, png_dataset, read_config, res_dataset
 from flmm.evaluation import BoxMetric, PNGMetric, RESMetric
 from flmm.records import KINDS, Record, RecordStore, fingerprint, phrase_records, write_json
 
@@ -86,7 +86,7 @@ class Evaluation:
         plain = self.config.to_dict()  # configs that say the same have the same hash
         self._identity = {
             "model": _hash(plain["model"]),
-            "reading": _hash(test_settings(plain)),
+            "reading": _hash(evaluation_settings(plain)),
             "weights": fingerprint(args.checkpoint or plain["model"].get("pretrained")),
         }
         if args.checkpoint is None:
