@@ -179,7 +179,8 @@ def test_resume_says_what_it_continues(words, tmp_path, capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_ends_the_command_ends_the_training(number):
-    training = "import signal; print(flush=True); signal.pause()"
+    """Also where the tests run in the background of a shell, which has its jobs ignore SIGINT."""
+    training = f"import signal; signal.signal({number:d}, signal.SIG_DFL); print(flush=True); signal.pause()"
     code = f"import sys, flmm.train; print(flmm.train._supervise([sys.executable, '-c', {training!r}]))"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE)
     process.stdout.readline()
