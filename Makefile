@@ -5,7 +5,7 @@ BENCH := OMP_NUM_THREADS=1 $(BIN)/python scripts/benchmark
 BENCHMARKS := cost memory attention step sam batch generate data cache distributed startup
 # sizes that take a minute or two each; docs/performance.md has the larger ones
 OPTIONS_attention := --lengths 600 1500 --repeats 1
-OPTIONS_step := --layers 4 --length 1500 --repeats 1
+OPTIONS_step := --shape deepseek_1_3b --one-layer --no-reference --repeats 1
 OPTIONS_sam := --repeats 1
 OPTIONS_batch := --shape small --layers 4 --sam vit_b --sizes 1 2 --repeats 1
 OPTIONS_generate := --tokens 30 --repeats 1
