@@ -161,8 +161,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     try:
-        with torch.serialization.safe_globals(SAFE_TYPES):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        torch.serialization.add_safe_globals(SAFE_TYPES)  # for good: mmengine and xtuner read such files too
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError) as error:
         raise ValueError(
             f"cannot read checkpoint {path} ({os.path.getsize(path):,} bytes): {_reason(error)}. "
