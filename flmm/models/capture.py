@@ -120,6 +120,8 @@ def attention_rows(
     num_kv_heads, num_keys = key.shape[0], key.shape[1]
     if mask is not None:
         mask = mask[..., :num_keys] if mask.ndim == 2 else mask[:num_keys].bool()
+    if window is not None and window >= num_keys:
+        window = None
     if rows is None and window is not None and mask is None:
         rows = torch.tensor([num_keys - 1], device=key.device)
     if rows is not None:
