@@ -30,11 +30,12 @@ def colour_of(phrase: int) -> Colour:
 def font(size: int = 14, bold: bool = False, text: str = "") -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib: the same on every machine. For Chinese, say, one that is installed."""
     import matplotlib
-    from matplotlib.font_manager import findSystemFonts
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     own = str(Path(matplotlib.get_data_path(), "fonts/ttf", name))
     if not set(text) <= letters(own):
+        from matplotlib.font_manager import findSystemFonts  # lists all fonts of the machine when it is imported
+
         own = next((file for file in sorted(findSystemFonts()) if set(text) <= letters(file)), own)
     return ImageFont.truetype(own, size)
 
