@@ -1,14 +1,16 @@
+"""Ground words in pixels with a frozen large multimodal model. Light to import: torch comes when it is needed."""
+
 from typing import TYPE_CHECKING, Any
 
 from flmm import compat
-from flmm.version import __version__
 
 if TYPE_CHECKING:
     from flmm.api import Grounding, GroundingModel, load
 
-compat.apply()
-
+__version__ = "0.1.0"
 __all__ = ["Grounding", "GroundingModel", "__version__", "load"]
+
+compat.apply()
 
 
 def __getattr__(name: str) -> Any:

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from flmm.assembly import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
+from flmm.chat.conversation import Reply, decode
+from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
 from flmm.datasets.phrases import Span, find_phrases
 from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder, load_image
 from flmm.evaluation import binary_masks, masks_to_boxes
-from flmm.inference.conversation import Reply, decode
-from flmm.models.frame import crop_to_picture
+from flmm.models.functional import crop_to_picture
 
 # Logits are made at the size of the picture, for all phrases at once: a photo of 50 megapixels would take 200 MB
 # per phrase. Larger pictures are grounded at this size and their masks enlarged; SAM itself sees 1024 pixels.
@@ -65,7 +65,7 @@ class Grounding:
 
     def draw(self, targets: np.ndarray | None = None) -> Image.Image:
         """A picture of it all: text, image, attention, coarse and refined masks, and ground truth if given."""
-        from flmm.visualize import draw
+        from flmm.evaluation.drawings import draw
 
         return draw(self, targets)
 

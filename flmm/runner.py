@@ -44,7 +44,7 @@ from flmm.checkpoint import (
     save_atomically,
     trainable,
 )
-from flmm.frozen_parts import check_alike, frozen_names, init_head
+from flmm.training.frozen_parts import check_alike, frozen_names, init_head
 
 
 class _SharedRun:
@@ -198,7 +198,7 @@ class DeepSpeedRunner(_SharedRun, FlexibleRunner):
 
     def build_strategy(self, strategy: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Builds xtuner's DeepSpeedStrategy as the :class:`HeadStrategy`; others as they are."""
-        from flmm.deepspeed_strategy import HeadStrategy
+        from flmm.training.deepspeed_strategy import HeadStrategy
 
         if isinstance(strategy, dict) and "DeepSpeedStrategy" in str(strategy["type"]):
             strategy = {**strategy, "type": HeadStrategy}

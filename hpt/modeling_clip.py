@@ -2,7 +2,7 @@
 
 import transformers
 
-from llava.loading import CheckedLoading
+from flmm.models.loading import CheckedLoading
 
 
 class CLIPVisionModel(CheckedLoading, transformers.CLIPVisionModel):

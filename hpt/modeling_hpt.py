@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from flmm.models.loading import CheckedLoading
 from hpt.position_embedding import set_image_size
-from llava.loading import CheckedLoading
 
 
 class LanguageModel(CheckedLoading, AutoModelForCausalLM):

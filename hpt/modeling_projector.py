@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 
-from llava.loading import CheckedLoading
+from flmm.models.loading import CheckedLoading
 
 
 class ProjectorConfig(PretrainedConfig):

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import transformers
 
-from llava.loading import CheckedLoading
+from flmm.models.loading import CheckedLoading
 
 
 class SiglipVisionModel(CheckedLoading, transformers.SiglipVisionModel):

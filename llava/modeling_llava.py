@@ -2,7 +2,7 @@
 
 from transformers import LlavaForConditionalGeneration
 
-from llava.loading import CheckedLoading
+from flmm.models.loading import CheckedLoading
 
 
 class CustomLlavaForConditionalGeneration(CheckedLoading, LlavaForConditionalGeneration):

@@ -9,7 +9,7 @@ from transformers.models.llava_next.modeling_llava_next import (
     unpad_image,
 )
 
-from llava.loading import CheckedLoading
+from flmm.models.loading import CheckedLoading
 
 
 class CustomLlavaNextForConditionalGeneration(CheckedLoading, LlavaNextForConditionalGeneration):

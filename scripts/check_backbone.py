@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from flmm.assembly import read_config, sample_settings
+from flmm.config import read_config, sample_settings
 from flmm.datasets.sample import SampleBuilder
-from flmm.grid_check import check_grid
+from flmm.models.grid_check import check_grid
 
 
 def main() -> None:

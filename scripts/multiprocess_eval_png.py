@@ -1,7 +1,7 @@
 """PNG benchmark: accelerate launch scripts/multiprocess_eval_png.py CONFIG --checkpoint CKPT."""
 
-from flmm.evaluate import Evaluation, evaluate_png, evaluation_arguments
-from flmm.tables import PNG_HEADER, png_rows, print_table
+from flmm.evaluation.run import Evaluation, evaluate_png, evaluation_arguments
+from flmm.evaluation.tables import PNG_HEADER, png_rows, print_table
 
 
 def main() -> None:

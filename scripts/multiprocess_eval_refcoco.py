@@ -1,8 +1,8 @@
 """Referring expressions: accelerate launch scripts/multiprocess_eval_refcoco.py CONFIG --checkpoint CKPT."""
 
-from flmm.assembly import RES_SPLITS
-from flmm.evaluate import Evaluation, evaluate_res, evaluation_arguments
-from flmm.tables import RES_HEADER, print_table, res_rows
+from flmm.config import RES_SPLITS
+from flmm.evaluation.run import Evaluation, evaluate_res, evaluation_arguments
+from flmm.evaluation.tables import RES_HEADER, print_table, res_rows
 
 PROTOCOLS = {
     "concat": "first sentence of every object, all in one caption (the paper's protocol)",

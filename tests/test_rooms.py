@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("segment_anything", "llava", "mgm", "deepseek_vl", "hpt")
-PURE = ("attention_maps", "text_embedding", "frame", "losses")
+PURE = ("functional", "losses")
+METRICS = ("boxes", "masks", "png", "res")
 LMMS = ("llava", "mgm", "deepseek", "hpt", "qwen")
 
 
@@ -41,12 +42,14 @@ def python_files(folder: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_model_packages_never_import_flmm(package):
-    assert importing(python_files(package), "flmm") == []
+def test_model_packages_import_of_flmm_only_how_weights_are_loaded(package):
+    found = importing(python_files(package), "flmm")
+    assert [line for line in found if not line.endswith(": flmm.models.loading")] == []
 
 
 def test_mathematics_knows_torch_and_numpy_only():
-    files = [ROOT / f"flmm/models/{name}.py" for name in PURE] + python_files("flmm/evaluation")
+    files = [ROOT / f"flmm/models/{name}.py" for name in PURE]
+    files += [ROOT / f"flmm/evaluation/{name}.py" for name in METRICS]
     assert importing(files, "mmengine", "mmdet", "mmseg", "xtuner", "transformers", "json", "pathlib", "PIL") == []
 
 
@@ -92,7 +95,7 @@ def test_scripts_share_nothing_among_themselves():
 def test_only_compat_patches():
     """Nothing else assigns to an attribute of an imported upstream module."""
     for path in python_files("flmm"):
-        if path.name == "compat.py":
+        if "compat" in path.parts:
             continue
         tree = ast.parse(path.read_text())
         aliases = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]

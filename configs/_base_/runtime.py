@@ -5,7 +5,7 @@ from mmengine.visualization import LocalVisBackend, TensorboardVisBackend, Visua
 
 from flmm.runner import CustomRunner, SafeCheckpointHook
 
-# Imports above are lazy: they happen when the runner is built. flmm's patches (flmm/compat.py) are needed
+# Imports above are lazy: they happen when the runner is built. flmm's patches (flmm/compat/__init__.py) are needed
 # before that.
 __import__("flmm")
 

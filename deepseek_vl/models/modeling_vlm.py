@@ -15,7 +15,7 @@ from transformers import (
 
 from deepseek_vl.models.image_processing_vlm import CLIP_MEAN, CLIP_STD
 from deepseek_vl.models.original_format import convert_weights, read_config
-from llava.loading import check_loading_info, find_folder, named_files, read_weights, repository_config, where_in
+from flmm.models.loading import check_loading_info, find_folder, named_files, read_weights, repository_config, where_in
 
 
 class MultiModalityCausalLM:

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from deepseek_vl.models.image_processing_vlm import VLMImageProcessor
 from deepseek_vl.utils.conversation import SYSTEM_PROMPT, Message, format_conversation
-from llava.loading import find_folder, where_in
+from flmm.models.loading import find_folder, where_in
 
 
 @dataclass

@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from flmm.models.backbone import Backbone, Tokens, image_view
+from flmm.models.backbone import Backbone, Tokens, checked_pixels, image_view
 from flmm.models.frozen_lmm import FrozenLMM, build
-from flmm.models.pixels import checked_pixels
 
 IMAGE_TOKEN = "<image_placeholder>"
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
-from flmm.models.backbone import UNLABELLED, Backbone, Tokens
+from flmm.models.backbone import UNLABELLED, Backbone, Tokens, checked_pixels
 from flmm.models.frozen_lmm import FrozenLMM, build
 from flmm.models.grids import SquareGrid
-from flmm.models.pixels import checked_pixels
-from llava.loading import CheckedLoading
+from flmm.models.loading import CheckedLoading
 
 # Of what a model hands to its decoder: these say how to run, not what to read.
 _HOW = {"use_cache", "past_key_values", "cache_position", "return_dict", "output_attentions", "output_hidden_states"}

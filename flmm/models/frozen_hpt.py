@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flmm.models.backbone import Backbone, Tokens
+from flmm.models.backbone import Backbone, Tokens, checked_pixels
 from flmm.models.frozen_lmm import FrozenLMM, build
-from flmm.models.pixels import checked_pixels
 from hpt.modeling_hpt import HPT
 
 IMAGE_TOKEN_ID = -200  # HPT's tokenizer has no image token; the data writes this one (flmm.datasets.sample)

@@ -5,9 +5,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from flmm.models.backbone import Backbone, Tokens
+from flmm.models.backbone import Backbone, Tokens, checked_pixels
 from flmm.models.frozen_lmm import FrozenLMM, build
-from flmm.models.pixels import checked_pixels
 
 
 class LlavaNextBackbone(Backbone):

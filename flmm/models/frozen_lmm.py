@@ -8,12 +8,10 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from xtuner.registry import BUILDER
 
-from flmm.models.attention_maps import rows_by_phrase, stack_maps
 from flmm.models.backbone import Backbone, Reading
-from flmm.models.frame import crop_to_picture
+from flmm.models.functional import crop_to_picture, rows_by_phrase, split_by_phrase, stack_maps, weigh_layers
 from flmm.models.losses import average_over_masks, mask_losses, resize_ground_truth
 from flmm.models.reader import Merge, Reader, Sample
-from flmm.models.text_embedding import split_by_phrase, weigh_layers
 
 Output = dict[str, Any]
 
@@ -35,7 +33,7 @@ class FrozenLMM(BaseModel):
         sam: SAMWrapper or its config; None stops at the coarse masks.
         pretrained: Checkpoint of the trained parameters.
         max_tokens: Most tokens that the LMM reads in one pass, over the samples of a batch.
-        cache: TensorCache or its config (`flmm.cache`); None computes everything anew.
+        cache: TensorCache or its config (`flmm.training.cache`); None computes everything anew.
     """
 
     def __init__(

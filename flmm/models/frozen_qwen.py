@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from flmm.models.backbone import Backbone, Tokens, image_view
+from flmm.models.backbone import Backbone, Tokens, checked_pixels, image_view
 from flmm.models.frozen_lmm import FrozenLMM, build
-from flmm.models.pixels import checked_pixels
-from llava.loading import CheckedLoading
+from flmm.models.loading import CheckedLoading
 
 
 class CustomQwenForConditionalGeneration(CheckedLoading, Qwen2_5_VLForConditionalGeneration):  # type: ignore[misc]

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flmm.models.attention_maps import finest_size, fold_rows, merge_rows, rows_by_phrase
 from flmm.models.backbone import Backbone, Reading, Tokens, check_length, check_phrases
 from flmm.models.capture import capture
+from flmm.models.functional import finest_size, fold_rows, merge_rows, rows_by_phrase
 from flmm.models.packing import Sample, pack, same_picture
 
 Merge = Literal["mean", "max"]

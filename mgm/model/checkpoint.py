@@ -9,7 +9,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPVisionModel, PretrainedConfig
 
-from llava.loading import check_loading_info
+from flmm.models.loading import check_loading_info
 from mgm.model.towers import trunk_shape
 
 CLIP_NAME = "openai/clip-vit-large-patch14-336"

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, GenerationConfig
 
-from llava.loading import check_loading_info, find_folder, named_files, read_weights, repository_config, where_in
+from flmm.models.loading import check_loading_info, find_folder, named_files, read_weights, repository_config, where_in
 from mgm.constants import IMAGE_TOKEN_INDEX
 from mgm.mm_utils import process_images
 from mgm.model.checkpoint import CLIP_NAME, OPEN_CLIP_NAME, choose_tower_weights, locate_tower

@@ -17,8 +17,8 @@ from measure import Ratio, Report, compare, options
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel
 
-from flmm.models.attention_maps import fold_rows, merge_rows
 from flmm.models.capture import capture
+from flmm.models.functional import fold_rows, merge_rows
 
 EAGER, CAPTURE, PLAIN = "eager, output_attentions", "capture", "plain sdpa"
 

@@ -1,4 +1,4 @@
-"""What the caches of flmm.cache make of an epoch: without one, the first with one, and the second with it.
+"""What the caches of flmm.training.cache make of an epoch: without one, the first with one, and the second with it.
 
     python scripts/benchmark/cache.py                                        # the embedded model, four pictures
     python scripts/benchmark/cache.py --shape small --sam vit_b --samples 1  # random weights, CPU
@@ -20,11 +20,11 @@ import torch
 from measure import Ratio, Report, duration, in_turn, options
 from synthetic import add_options, make_model, make_sample
 
-from flmm.assembly import TINY_CONFIG, build_model, png_dataset, read_config
-from flmm.cache import KINDS, TensorCache
+from flmm.config import TINY_CONFIG, build_model, png_dataset, read_config
 from flmm.datasets.shapes import make_shapes
-from flmm.fingerprint import module_digest
 from flmm.models.frozen_lmm import FrozenLMM, Sample
+from flmm.training.cache import KINDS, TensorCache
+from flmm.training.fingerprint import module_digest
 
 WAYS = ("without", "first with", "second with")
 EPOCH, FROZEN = "epoch", "its frozen part"

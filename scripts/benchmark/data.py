@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data._utils import worker as torch_worker
 
 from flmm import compat
-from flmm.assembly import REFCOCO, png_dataset, read_config
+from flmm.config import REFCOCO, png_dataset, read_config
 
 # A way to read files below a folder imports what it needs, yields None, reads them, and yields the number of items
 # and what reads one of them.

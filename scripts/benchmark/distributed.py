@@ -6,7 +6,7 @@ Training is that of the embedded model on the shapes data, in float32, one threa
 cores a step of two processes would ideally take as long as one of one, and see twice the samples. Its seconds are CPU
 seconds of the first process, so that other programs do not count. What is sent is counted by torch's profiler. The
 evaluation is of groups of 1 to 16 sentences, few of them large, as the captions of a data set are; once shared out by
-number (each process every second group), once by `flmm.evaluate.Queue`.
+number (each process every second group), once by `flmm.evaluation.run.Queue`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from measure import Ratio, Report, options
 from processes import ROOT, run_jobs
 from torch.distributed import FileStore
 
-from flmm.assembly import TINY_CHECKPOINT, TINY_CONFIG, build_model, png_dataset, read_config
 from flmm.checkpoint import trainable
+from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, png_dataset, read_config
 from flmm.datasets.shapes import make_shapes
-from flmm.evaluate import Queue, evaluate_items
+from flmm.evaluation.run import Queue, evaluate_items
 from flmm.runner import HealthHook
 
 WAYS = {"one process": None, "DDP": None, "ZeRO-2": 2, "ZeRO-3": 3}

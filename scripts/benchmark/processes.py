@@ -31,7 +31,7 @@ def run_jobs(folder: Path, jobs: Sequence[Mapping[str, Any]], cwd: Path = ROOT) 
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "jobs.json"
     file.write_text(json.dumps([{**job, "log": str(folder / f"{number}.log")} for number, job in enumerate(jobs)]))
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/helpers'}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(Path(__file__).resolve()), str(file)]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -101,7 +101,7 @@ def wait(children: Sequence[int], kill: tuple[str, int] | None, deadline: float)
 
 def train(words: Sequence[str], log: str, processes: int, prepare: str | None, traffic: str | None) -> int:
     """What a child does; it must not return to its parent's code, whatever happens."""
-    from flmm.train import child
+    from flmm.cli.train import child
 
     for stream in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)

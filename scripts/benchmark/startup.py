@@ -22,7 +22,7 @@ from pathlib import Path
 from measure import Ratio, Report, in_turn, options
 from processes import ROOT
 
-from flmm.assembly import TINY_CONFIG
+from flmm.config import TINY_CONFIG
 
 PROMISED = {"flmm --help": 1, "import flmm": 2}  # CPU seconds
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 def commands(folder: str) -> dict[str, list[str]]:
     """Command lines by name; `folder` takes what they write."""
-    flmm = [sys.executable, "-m", "flmm.cli"]
+    flmm = [sys.executable, "-m", "flmm.cli.main"]
     picture = "data/shapes/val2017/000000500001.jpg"
     settings = ["train_cfg.max_iters=1", "train_dataloader.num_workers=0", "default_hooks.checkpoint.save_last=False"]
     train = ["train", TINY_CONFIG, "--work-dir", f"{folder}/train", "--cfg-options", *settings]

@@ -22,9 +22,9 @@ from sam import load_official
 from synthetic import add_options, make_model, make_sample, retold
 from torch import Tensor
 
-from flmm.models.attention_maps import fold_rows, merge_rows, rows_by_phrase
 from flmm.models.backbone import Reading
 from flmm.models.frozen_lmm import FrozenLMM, Sample
+from flmm.models.functional import fold_rows, merge_rows, rows_by_phrase
 from flmm.models.mask_head import mask_refiner
 from flmm.models.packing import pack
 

@@ -3,9 +3,9 @@
 import argparse
 
 import flmm
-from flmm.assembly import TINY_CONFIG
-from flmm.ground import rows, writable
-from flmm.tables import print_table
+from flmm.cli.ground import rows, writable
+from flmm.config import TINY_CONFIG
+from flmm.evaluation.tables import print_table
 
 
 def main() -> None:

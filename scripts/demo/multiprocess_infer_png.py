@@ -6,8 +6,8 @@ import numpy as np
 from tqdm import tqdm
 
 from flmm.api import GroundingModel
-from flmm.assembly import png_dataset, sample_settings
-from flmm.evaluate import Evaluation, arguments
+from flmm.config import png_dataset, sample_settings
+from flmm.evaluation.run import Evaluation, arguments
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from lmm_architectures import LMMS
 from torch import nn
 from xtuner.registry import BUILDER
 
-from flmm.assembly import read_config
+from flmm.config import read_config
 
 ROOT = Path(__file__).parents[2]
 END = "unet_sam_l_refcoco_png"

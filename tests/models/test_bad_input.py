@@ -7,7 +7,7 @@ import torch
 from families import picture
 from PIL import Image
 
-from flmm.assembly import build_model, read_config, sample_settings
+from flmm.config import build_model, read_config, sample_settings
 from flmm.datasets.sample import SampleBuilder
 
 QWEN = {"qwen2_5_vl", "qwen2_vl", "qwen3_vl"}  # read pictures of at most 200 : 1

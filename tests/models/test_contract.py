@@ -5,9 +5,8 @@ import torch
 from families import PHRASES
 from PIL import Image
 
-from flmm.grid_check import check_grid
-from flmm.models.attention_maps import finest_size, fold_rows, merge_rows, rows_by_phrase, stack_maps
-from flmm.models.text_embedding import weigh_layers
+from flmm.models.functional import finest_size, fold_rows, merge_rows, rows_by_phrase, stack_maps, weigh_layers
+from flmm.models.grid_check import check_grid
 
 # Parts of SAM that the training cannot reach. The head that rates masks is not used, nor are point prompts, nor the
 # embedding for "no mask"; of the four mask tokens only the first gives a mask.

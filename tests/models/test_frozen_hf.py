@@ -8,7 +8,6 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from flmm.datasets.sample import SampleBuilder
-from flmm.grid_check import check_grid
 from flmm.models.frozen_hf import (
     FrozenHF,
     HFBackbone,
@@ -17,6 +16,7 @@ from flmm.models.frozen_hf import (
     find_decoder,
     load_image_text_model,
 )
+from flmm.models.grid_check import check_grid
 from flmm.models.grids import AnyresGrid, PatchGrid, SquareGrid, TileGrid
 
 WORDS, PHRASES = "a ball on the grass", ["a ball", "grass"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from families import ROOT, build, picture
 
-from flmm.assembly import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
+from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
 from flmm.datasets.sample import SampleBuilder
 
 TEXT, PHRASES = "a ball on the grass", ["a ball", "grass"]

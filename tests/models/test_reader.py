@@ -5,7 +5,7 @@ import torch
 from families import picture
 
 from flmm.api import GroundingModel
-from flmm.assembly import sample_settings
+from flmm.config import sample_settings
 from flmm.models.backbone import Tokens
 from flmm.models.packing import pack, same_picture
 from flmm.models.reader import padded, passes

@@ -20,15 +20,15 @@ from mmengine.config import Config
 from PIL import Image
 from safetensors.torch import save_file
 
-from flmm import cache as cache_module
-from flmm.cache import KINDS, LEDGER_BYTES, UNSEEN, CachedReader, TensorCache
 from flmm.checkpoint import read_checkpoint
 from flmm.datasets.shapes import make_shapes
-from flmm.fingerprint import Fingerprint, digest, module_digest, source_digest
 from flmm.models.frozen_llava import FrozenLlavaSAM, LlavaBackbone
 from flmm.models.frozen_lmm import FrozenLMM
 from flmm.models.reader import Reader
 from flmm.runner import CustomRunner, check_config
+from flmm.training import cache as cache_module
+from flmm.training.cache import KINDS, LEDGER_BYTES, UNSEEN, CachedReader, TensorCache
+from flmm.training.fingerprint import Fingerprint, digest, module_digest, source_digest
 from segment_anything import sam_model_registry
 
 ROOT = Path(__file__).parents[2]
@@ -253,7 +253,7 @@ def test_the_key_holds_all_code_that_reads_and_no_other(filled, monkeypatch):
     files, read_bytes = set(), Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: files.add(path) or read_bytes(path))
     CachedReader(filled.cache, filled.read).fingerprint()
-    names = ("attention_maps", "backbone", "capture", "packing", "reader")
+    names = ("backbone", "capture", "functional", "loading", "packing", "reader")
     shared = [ROOT / f"flmm/models/{name}.py" for name in names]
     own = {file for file in files if file.is_relative_to(ROOT) and ".venv" not in file.parts}
     assert own == {*shared, ROOT / "flmm/models/frozen_llava.py", *(ROOT / "llava").rglob("*.py")}
@@ -563,7 +563,7 @@ def shapes(tmp_path_factory):
 CONFIG = """
 from mmengine.config import read_base
 
-from flmm.cache import CacheHook, TensorCache
+from flmm.training.cache import CacheHook, TensorCache
 
 with read_base():
     from .configs.tiny.frozen_tiny_llava_unet_sam_nano_shapes import *

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.toy import ToyModel
+from toy import ToyModel
 
 from flmm.checkpoint import latest_checkpoint, load_head, read_checkpoint, read_head
 from flmm.datasets.shapes import make_shapes
@@ -14,7 +14,7 @@ from scripts.benchmark.processes import run_jobs
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-EXACT, TINY = (ROOT / "tests/training" / name for name in ("exact_config.py", "tiny_pairs_config.py"))
+EXACT, TINY = (ROOT / "tests/helpers" / name for name in ("exact_config.py", "tiny_pairs_config.py"))
 HEAD = 11  # values in the toy's head: 8 + 1 + 2; its frozen part has 40
 STEPS = 16
 TWICE = ("train_dataloader.batch_size=2",)
@@ -102,7 +102,7 @@ def interrupted(folder, *words):
     return {
         **one("whole", "whole"),
         **one("killed", "run", options=["model.pause=0.1"], kill=[f"{folder / 'killed'}.txt", 15]),
-        **one("full", "run", "--resume", prepare="training.toy:fill_the_disk"),
+        **one("full", "run", "--resume", prepare="toy:fill_the_disk"),
         **one("resumed", "run", "--resume"),
     }
 

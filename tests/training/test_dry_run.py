@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from flmm import train
-from flmm.doctor import Finding
-from flmm.dry_run import checkpoint_bytes, disk, files, loader, local_findings, merge, named_weights, weights
+from flmm.cli import train
+from flmm.cli.doctor import Finding
+from flmm.training.dry_run import checkpoint_bytes, disk, files, loader, local_findings, merge, named_weights, weights
 
 ROOT = Path(__file__).parents[2]
-TOY = ROOT / "tests/training/toy_config.py"
+TOY = ROOT / "tests/helpers/toy_config.py"
 TINY = "configs/tiny/frozen_tiny_llava_unet_sam_nano_shapes.py"
 
 
@@ -124,7 +124,7 @@ def test_a_checkpoint_must_fit_and_the_folder_take_it(tiny, tmp_path, monkeypatc
     (finding,) = disk(tiny, arguments(TINY, "--work-dir", tmp_path / "file/run"))
     assert finding.state == "broken"
     small = argparse.Namespace(free=checkpoint_bytes(tiny) * 2)
-    monkeypatch.setattr("flmm.dry_run.shutil.disk_usage", lambda path: small)
+    monkeypatch.setattr("flmm.training.dry_run.shutil.disk_usage", lambda path: small)
     (finding,) = disk(tiny, arguments(TINY))  # two are kept while the third is written
     assert finding.state == "broken"
     assert "--work-dir" in finding.cure
@@ -181,7 +181,7 @@ def test_resume_says_what_it_continues(words, tmp_path, capsys):
 def test_what_ends_the_command_ends_the_training(number):
     """Also where the tests run in the background of a shell, which has its jobs ignore SIGINT."""
     training = f"import signal; signal.signal({number:d}, signal.SIG_DFL); print(flush=True); signal.pause()"
-    code = f"import sys, flmm.train; print(flmm.train._supervise([sys.executable, '-c', {training!r}]))"
+    code = f"import sys, flmm.cli.train; print(flmm.cli.train._supervise([sys.executable, '-c', {training!r}]))"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE)
     process.stdout.readline()
     process.send_signal(number)
@@ -214,8 +214,8 @@ def test_slurms_variables_become_torchruns(tmp_path, monkeypatch):
 
 def both(words, variables):
     """Starts a command once with each set of variables; what each printed, and the exit statuses."""
-    common = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "flmm.cli", "train", *map(str, words)]
+    common = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/helpers'}", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    command = [sys.executable, "-m", "flmm.cli.main", "train", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": ROOT}
     started = [subprocess.Popen(command, env={**common, **more}, **pipes) for more in variables]
     return [process.communicate(timeout=600)[0] for process in started], [process.returncode for process in started]

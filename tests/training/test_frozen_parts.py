@@ -3,11 +3,11 @@
 import pytest
 import torch
 from torch import nn
-from training.toy import ToyModel
+from toy import ToyModel
 
-from flmm import frozen_parts
 from flmm.checkpoint import load_head, trainable
-from flmm.frozen_parts import check_alike, checksum, flatten, frozen_names, init_head
+from flmm.training import frozen_parts
+from flmm.training.frozen_parts import check_alike, checksum, flatten, frozen_names, init_head
 
 
 def test_a_flat_model_shows_its_head_and_works_as_before():

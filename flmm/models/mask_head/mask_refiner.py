@@ -54,7 +54,7 @@ class SAMWrapper(nn.Module):
         encoder: Any = self.model.image_encoder
         self.image_size: int = encoder.img_size
         self.transform = ResizeLongestSide(self.image_size)
-        # what `refine` calls; a cache takes this place (flmm.cache)
+        # what `refine` calls; a cache takes this place (flmm.training.cache)
         self.encode: Callable[[list[Image.Image]], tuple[Tensor, list[tuple[int, int]]]] = self.encode_images
 
     @property

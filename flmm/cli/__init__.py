@@ -1,0 +1,1 @@
+"""The `flmm` command, one file for each subcommand."""

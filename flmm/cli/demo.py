@@ -1,0 +1,281 @@
+"""The main job with the tiny model: make data, train a head, evaluate it, ground a picture, write a report.
+
+Every step runs the command that a user would type; what is there already is reused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from flmm.config import TINY_CONFIG
+from flmm.evaluation.report import Report, draw_curves, read_scalars
+from flmm.evaluation.tables import PNG_HEADER, RES_HEADER, png_rows, print_table, res_rows
+
+DATA = "data/shapes"
+MANIFEST = "data/shapes/manifest.json"
+EVAL_PNG, EVAL_RES = "scripts/multiprocess_eval_png.py", "scripts/multiprocess_eval_refcoco.py"
+LAUNCH = ["accelerate", "launch", "--num_processes", "1", "--num_machines", "1"]
+LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+PICTURES = 6
+PROGRESS = re.compile(r"Iter\(train\)\s*\[\s*(\d+)/\s*(\d+)\].*?(loss: [\d.]+)?$")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `flmm demo`."""
+    parser.add_argument("--output", default="work_dirs/demo", help="folder for everything but data [%(default)s]")
+    parser.add_argument("--iterations", type=int, help="train for this long only, to try the demo itself")
+    parser.add_argument("--limit", type=int, help="evaluate only this many pictures of each split")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the demo; returns 0, or the exit status of the step that failed."""
+    if not Path(TINY_CONFIG).is_file():
+        raise FileNotFoundError(f"{TINY_CONFIG} is not here: run `flmm demo` from the root of the repository")
+    try:
+        Demo(Path(args.output), args.iterations, args.limit).run()
+    except subprocess.CalledProcessError as error:
+        print(f"flmm demo: this step failed: {shlex.join(error.cmd)}\n{error.stderr or ''}", file=sys.stderr)
+        return error.returncode if error.returncode > 0 else 1
+    return 0
+
+
+class Demo:
+    """The steps, and what they leave in `folder`.
+
+    Args:
+        folder: Checkpoint, metrics, pictures and report.
+        iterations: Length of the training; by default as the config says.
+        limit: How many pictures of each split are evaluated; by default all.
+    """
+
+    def __init__(self, folder: Path, iterations: int | None = None, limit: int | None = None):
+        self.folder = folder
+        self.iterations = iterations
+        self.limit = limit
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> None:
+        """All steps, in order."""
+        start = time.monotonic()
+        self.step("make the shapes data", [*FLMM, "data", "shapes", "--out", DATA])
+        checkpoint = self.train()
+        results = self.evaluate(checkpoint)
+        pictures = self.pictures(checkpoint)
+        report = self.report(results, pictures)
+        show(results)
+        print(f"report: {report}\npictures: {pictures[0].parent}\nwall time: {minutes(time.monotonic() - start)}")
+
+    def step(self, title: str, command: Sequence[str], log: Path | None = None) -> None:
+        """Runs a command and notes its time; with a log its output goes there and shows as a progress bar.
+
+        Raises:
+            subprocess.CalledProcessError: When it fails; `stderr` is the end of the log.
+        """
+        print(f"\n== {title}\n$ {shlex.join(shown(command))}", flush=True)
+        start = time.monotonic()
+        status = _follow(command, log) if log else subprocess.run(command, env=_environment()).returncode
+        if status:
+            raise subprocess.CalledProcessError(status, shown(command), stderr=_tail(log) if log else None)
+        done = {**self._steps(), title: [time.monotonic() - start, shlex.join(shown(command))]}
+        (self.folder / "steps.json").write_text(json.dumps(done))
+
+    def _steps(self) -> dict[str, tuple[float, str]]:
+        """Seconds and command of each step, of this run or of the one whose results are reused."""
+        file = self.folder / "steps.json"
+        return json.loads(file.read_text()) if file.is_file() else {}
+
+    def train(self) -> str:
+        """Trains the head, goes on with an interrupted training, or reuses the head; returns its checkpoint."""
+        folder, parts = self.folder / "train", [TINY_CONFIG, "configs/_base_", "checkpoints/tiny_llava", MANIFEST]
+        made_of = f"{_hash(*parts)}-{self.iterations}"
+        last, started, finished = (
+            folder / f"{n}" for n in ("last_checkpoint", f"started-{made_of}", f"done-{made_of}")
+        )
+        if not finished.is_file():
+            resume = ["--resume", last.read_text()] if started.is_file() and last.is_file() else []
+            if not resume:
+                shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(exist_ok=True)
+            started.touch()
+            command = ["xtuner", "train", TINY_CONFIG, "--work-dir", str(folder), *resume]
+            if self.iterations:
+                command += ["--cfg-options", f"train_cfg.max_iters={self.iterations}"]
+            self.step("train the head", command, folder / "console.log")
+            _check_trained(folder, command)
+            finished.touch()
+        return last.read_text().strip()
+
+    def evaluate(self, checkpoint: str) -> dict[str, Any]:
+        """Metrics of PNG and of both RES protocols with the trained head, of PNG with an untrained one."""
+        trained = self.folder / f"eval-{_hash(checkpoint, MANIFEST)}-{self.limit}"
+        untrained = self.folder / f"eval-untrained-{_hash(TINY_CONFIG, MANIFEST)}"
+        limit = ["--limit", str(self.limit)] if self.limit else []
+        with_head = ["--checkpoint", checkpoint, *limit]
+        runs = {
+            "png": (trained / "png.json", EVAL_PNG, with_head),
+            "res_concat": (trained / "res_concat.json", EVAL_RES, [*with_head, "--concat"]),
+            "res_per_sentence": (
+                trained / "res_per_sentence.json",
+                EVAL_RES,
+                # ten times as many samples as with --concat: one split shows the protocol
+                [*with_head, "--split", "refcoco_val"],
+            ),
+            "untrained": (untrained / "png.json", EVAL_PNG, ["--limit", "20"]),
+        }
+        for name, (file, script, options) in runs.items():
+            if not file.is_file():
+                arguments = [TINY_CONFIG, *options, "--data-root", DATA, "--output", str(file.parent)]
+                self.step(f"evaluate: {name}", [*LAUNCH, script, *arguments])
+        return {name: json.loads(file.read_text())["splits"] for name, (file, _, _) in runs.items()}
+
+    def pictures(self, checkpoint: str) -> list[Path]:
+        """A sentence grounded in a picture, and some PNG samples with their ground truth."""
+        folder = self.folder / f"pictures-{_hash(checkpoint, MANIFEST)}"
+        image, text, phrases = first_caption(DATA)
+        words = [word for phrase in phrases for word in ("--phrase", phrase)]
+        out, model = folder / "grounding.png", [TINY_CONFIG, "--checkpoint", checkpoint]
+        if not out.is_file():
+            command = [*FLMM, "ground", str(image), text, *words, "--config", *model, "--out", str(out)]
+            self.step("ground a sentence", command)
+        samples = [folder / f"val_{index:06d}.png" for index in range(PICTURES)]
+        if not all(sample.is_file() for sample in samples):
+            options = ["--data-root", DATA, "--limit", str(PICTURES), "--output", str(folder)]
+            self.step("draw samples", [*LAUNCH, "scripts/demo/multiprocess_infer_png.py", *model, *options])
+        return [out, *samples]
+
+    def report(self, results: dict[str, Any], pictures: list[Path]) -> Path:
+        """Writes the HTML report."""
+        report = Report("F-LMM demo: phrases grounded by a frozen tiny LLaVA")
+        report.heading("Metrics on unseen pictures, in percent")
+        for title, header, rows in tables(results):
+            report.table(title, header, rows)
+        report.heading("Training")
+        report.figure(draw_curves(read_scalars(self.folder / "train")))
+        report.heading("Pictures")
+        for picture in pictures:
+            report.picture(picture, picture.name)
+        report.heading("Commands")
+        report.commands(f"{command}   # {minutes(seconds)}" for seconds, command in self._steps().values())
+        return report.write(self.folder / "report.html")
+
+
+FLMM = (sys.executable, "-m", "flmm.cli.main")
+
+
+def shown(command: Sequence[str]) -> list[str]:
+    """A command as a user types it."""
+    words = list(command)
+    return ["flmm", *words[3:]] if tuple(words[:3]) == FLMM else words
+
+
+def minutes(seconds: float) -> str:
+    """A duration for people."""
+    return f"{int(seconds) // 60} min {seconds % 60:02.0f} s"
+
+
+def tables(results: dict[str, Any]) -> list[tuple[str, Sequence[str], list[list[Any]]]]:
+    """Title, header and rows of the demo's tables."""
+    png = png_rows(results["png"]["val"])
+    untrained = [[f"{kind}, untrained head", *row] for kind, *row in png_rows(results["untrained"]["val"])]
+    protocols = {"res_concat": "first sentences in one caption", "res_per_sentence": "every sentence on its own"}
+    return [
+        ("Panoptic Narrative Grounding", PNG_HEADER, png + untrained),
+        *(
+            (f"Referring expressions, {name.removeprefix('res_')}: {text}", RES_HEADER, res_rows(results[name]))
+            for name, text in protocols.items()
+        ),
+    ]
+
+
+def show(results: dict[str, Any]) -> None:
+    """Prints one table: average recall and mean IoU of refined and coarse masks."""
+    rows = [["PNG val", *_averages(results["png"]["val"], "all", "average_recall")]]
+    rows += [["PNG val, untrained head", *_averages(results["untrained"]["val"], "all", "average_recall")]]
+    for name in ("res_concat", "res_per_sentence"):
+        for split, metrics in results[name].items():
+            rows.append([f"{split}, {name.removeprefix('res_')}", *_averages(metrics, "mIoU")])
+    print()
+    print_table("Mean IoU in percent on unseen pictures", ("data", "refined", "coarse"), rows)
+
+
+def _averages(metrics: dict[str, Any], *keys: str) -> list[Any]:
+    values = []
+    for kind in ("refined", "coarse"):
+        value: Any = metrics[kind]
+        for key in keys:
+            value = value[key]
+        values.append(value)
+    return values
+
+
+def first_caption(root: str) -> tuple[Path, str, list[str]]:
+    """Picture, caption and phrases of the first validation sample that names no phrase twice."""
+    captions = json.loads(Path(root, "annotations/png_coco_val2017.json").read_text())
+    for item in captions:
+        phrases = [part["utterance"] for part in item["segments"] if part["segment_ids"]]
+        if phrases and len(set(phrases)) == len(phrases):
+            return Path(root, "val2017", f"{int(item['image_id']):012d}.jpg"), item["caption"], phrases
+    raise ValueError(f"{root} has no caption with different phrases")
+
+
+def _hash(*paths: str) -> str:
+    """A short hash of the bytes of files, and of all files in folders."""
+    digest = hashlib.sha256()
+    for path in map(Path, paths):
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes() if file.is_file() else b"")
+    return digest.hexdigest()[:12]
+
+
+def _environment() -> dict[str, str]:
+    """What steps run with: xtuner and accelerate start whatever `python` is first on the PATH: make it this one."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path}
+
+
+def _follow(command: Sequence[str], log: Path) -> int:
+    """Runs a training with its output in a file, shown as a progress bar; returns the exit status."""
+    with (
+        log.open("w") as file,
+        tqdm(desc="training", unit="it") as bar,
+        subprocess.Popen(
+            command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as child,
+    ):
+        for line in child.stdout or ():
+            file.write(line)
+            if found := PROGRESS.search(line.rstrip()):
+                bar.total = int(found[2])
+                bar.update(int(found[1]) - bar.n)
+    return child.returncode
+
+
+def _check_trained(folder: Path, command: Sequence[str]) -> None:
+    """`xtuner train` exits 0 when training crashed: what counts is the checkpoint of the last iteration.
+
+    Raises:
+        subprocess.CalledProcessError: When training did not reach its end.
+    """
+    log, last = folder / "console.log", folder / "last_checkpoint"
+    totals = {found[2] for line in log.read_text().splitlines() if (found := PROGRESS.search(line))}
+    if not last.is_file() or Path(last.read_text().strip()).stem not in {f"iter_{total}" for total in totals}:
+        raise subprocess.CalledProcessError(1, list(command), stderr=_tail(log))
+
+
+def _tail(log: Path) -> str:
+    """The end of a log, and where the rest is."""
+    return "\n".join([*log.read_text().splitlines()[-30:], f"(all of it: {log})"])

@@ -1,0 +1,64 @@
+"""The `flmm` command. A part is imported when it is asked for, so `flmm --help` is quick."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from flmm import __version__
+
+# Each module has `add_arguments(parser)` and `run(args) -> exit status`.
+COMMANDS = {
+    "ground": ("flmm.cli.ground", "find the phrases of a sentence in a picture"),
+    "train": ("flmm.cli.train", "train a head; what `xtuner train` does, with a true exit status"),
+    "data check": ("flmm.datasets.check", "validate data folders and say where the missing comes from"),
+    "data shapes": ("flmm.cli.data_shapes", "make the shapes data set"),
+    "doctor": ("flmm.cli.doctor", "show versions, device, what is missing, and the cure"),
+    "demo": ("flmm.cli.demo", "data, training, evaluation and grounding with the tiny model"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status.
+
+    What a user can cure is printed in one line; any other error keeps its traceback.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+    if name is None:
+        return _no_command(words)
+    module = import_module(COMMANDS[name][0])
+    parser = argparse.ArgumentParser(f"flmm {name}", description=module.__doc__)
+    module.add_arguments(parser)
+    args = parser.parse_args(words[len(name.split()) :])
+    try:
+        return module.run(args)
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        print(f"flmm {name}: {error}", file=sys.stderr)
+        return 1
+
+
+def _no_command(words: list[str]) -> int:
+    """Help, version, or the error for a command that there is not."""
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        "flmm",
+        usage="flmm COMMAND ...",
+        description=f"Ground phrases in pictures with a frozen multimodal model.\n\ncommands:\n{listing}",
+        epilog="`flmm COMMAND --help` has the rest.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"flmm {__version__}")
+    if words and words[0].startswith("-"):
+        parser.parse_args(words)
+    if words:
+        parser.error(f"no command {' '.join(words[:2])!r}; there are: {', '.join(COMMANDS)}")
+    parser.print_help()
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""A report as one HTML file: metrics, training curves and pictures, with nothing to fetch from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from flmm.evaluation.tables import cell
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #202020; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
+table { border-collapse: collapse; margin: 0 0 2em; } caption { text-align: left; font-weight: 600; padding: .4em 0; }
+td, th { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right; font-variant-numeric: tabular-nums; }
+td:first-child, th:first-child { text-align: left; padding-left: 0; } th { color: #555; font-weight: 500; }
+img { max-width: 100%; border: 1px solid #ddd; margin: 0 0 1em; }
+pre { background: #f4f4f4; padding: 1em; overflow: auto; }
+""".strip()
+
+
+@dataclass
+class Report:
+    """Collects parts, then writes them as one file.
+
+    Attributes:
+        title: Heading of the page.
+        parts: HTML, in order.
+    """
+
+    title: str
+    parts: list[str] = field(default_factory=list)
+
+    def heading(self, text: str) -> None:
+        """Begins a section."""
+        self.parts.append(f"<h2>{escape(text)}</h2>")
+
+    def paragraph(self, text: str) -> None:
+        """Adds running text."""
+        self.parts.append(f"<p>{escape(text)}</p>")
+
+    def commands(self, lines: Iterable[str]) -> None:
+        """Adds commands as they were run."""
+        self.parts.append(f"<pre>{escape(chr(10).join(lines))}</pre>")
+
+    def table(self, caption: str, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+        """Adds a table; numbers get two decimals."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in header)
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell(value))}</td>' for value in row)}</tr>" for row in rows)
+        self.parts.append(f"<table><caption>{escape(caption)}</caption><tr>{head}</tr>{body}</table>")
+
+    def picture(self, path: str | Path, text: str = "") -> None:
+        """Adds a picture file, as a JPEG inside the page: a tenth of a PNG's size."""
+        jpeg = io.BytesIO()
+        with Image.open(path) as image:
+            image.convert("RGB").save(jpeg, "JPEG", quality=88)
+        data = base64.b64encode(jpeg.getvalue()).decode("ascii")
+        self.parts.append(f'<p><img alt="{escape(text)}" src="data:image/jpeg;base64,{data}"></p>')
+
+    def figure(self, svg: str) -> None:
+        """Adds a drawing."""
+        self.parts.append(svg)
+
+    def write(self, path: str | Path) -> Path:
+        """Writes the page."""
+        page = (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(self.title)}</title>'
+            f"<style>{STYLE}</style></head><body><h1>{escape(self.title)}</h1>{''.join(self.parts)}</body></html>"
+        )
+        Path(path).write_text(page, encoding="utf-8")
+        return Path(path)
+
+
+def read_scalars(work_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """What training logged, by name: (iteration, value), all runs of a work folder joined.
+
+    A resumed run logs some iterations again; the last value of each counts.
+    """
+    values: dict[str, dict[int, float]] = {}
+    for file in sorted(Path(work_dir).glob("*/vis_data/scalars.json")):
+        for line in file.read_text().splitlines():
+            entry = json.loads(line)
+            for name, value in entry.items():
+                if isinstance(value, int | float):
+                    values.setdefault(name, {})[entry["step"]] = value
+    return {name: sorted(points.items()) for name, points in values.items()}
+
+
+CURVES = {
+    "loss": ("loss_mask", "loss_dice", "sam_loss_mask", "sam_loss_dice"),
+    "IoU of the masks": ("aiou", "sam_aiou"),
+    "learning rate": ("lr",),
+}
+
+
+def draw_curves(scalars: dict[str, list[tuple[int, float]]]) -> str:
+    """Losses, IoUs and learning rate over iterations, as SVG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(1, len(CURVES)), CURVES.items(), strict=True):
+        for name in names:
+            if name in scalars:
+                axes.plot(*zip(*scalars[name], strict=True), label=name, linewidth=1.2)
+        axes.set(title=title, xlabel="iteration")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=8)
+    svg = io.StringIO()
+    figure.savefig(svg, format="svg")
+    return svg.getvalue()[svg.getvalue().index("<svg") :]

@@ -1,0 +1,260 @@
+"""The loop of an evaluation: samples shared out to processes, records on disk, metrics of all of them.
+
+Of the samples that have no record yet, each process takes the next one when it is ready for it, and writes one
+file per sample. So slow samples and slow machines hold nobody up, nothing is padded, gathered or counted twice,
+and an interrupted evaluation goes on where it stopped, with any number of processes. The processes share a file
+system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.utils import broadcast_object_list, set_seed
+from torch.distributed import HashStore, PrefixStore, Store
+from torch.distributed.distributed_c10d import _get_default_store
+from torch.utils.data import BatchSampler, DataLoader
+from tqdm import tqdm
+
+from flmm.config import annotation_files, build_model, evaluation_settings, png_dataset, read_config, res_dataset
+from flmm.evaluation import BoxMetric, PNGMetric, RESMetric
+from flmm.evaluation.records import KINDS, Record, RecordStore, fingerprint, phrase_records, write_json
+
+Metrics = dict[str, Any]
+
+
+def arguments(description: str, splits: Sequence[str], default: Sequence[str]) -> argparse.ArgumentParser:
+    """The command line of scripts that run a model on splits of data."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = parser.add_argument
+    add("config", help="config file of the model")
+    add("--checkpoint", help="trained head; without it the head is the one the config builds")
+    add("--data-root", default="data/coco", help="folder laid out like data/coco, e.g. data/shapes")
+    add("--split", nargs="+", choices=splits, default=list(default), metavar="SPLIT", help=", ".join(splits))
+    add("--limit", type=_positive, help="evaluate only the first pictures (PNG: captions) of each split")
+    add("--output", help="folder for what is found [work_dirs/CONFIG/eval/CHECKPOINT]")
+    return parser
+
+
+def evaluation_arguments(description: str, splits: Sequence[str], default: Sequence[str]) -> argparse.ArgumentParser:
+    """The command line that both evaluations share."""
+    parser = arguments(description, splits, default)
+    add = parser.add_argument
+    add("--overwrite", action="store_true", help="evaluate anew what the output folder holds already")
+    add("--batch-size", type=_positive, default=1, help="pictures (PNG: captions) that are read together")
+    add("--workers", type=int, default=4 if torch.cuda.is_available() else 0, help="loader processes")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} samples cannot be evaluated: give at least 1")
+    return number
+
+
+class Evaluation:
+    """A model under evaluation on any number of processes.
+
+    Args:
+        args: What `arguments` parsed.
+
+    Attributes:
+        accelerator: The processes.
+        folder: Where everything is written.
+    """
+
+    def __init__(self, args: argparse.Namespace):
+        # Processes wait for the slowest one at the end of a split, which may take hours on real data.
+        patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
+        self.accelerator = Accelerator(kwargs_handlers=[patience])
+        self.args = args
+        self.config = read_config(args.config)
+        self.folder = Path(args.output or _default_output(args))
+        set_seed(0)  # a head without checkpoint must be the same in every process
+        self.model = build_model(self.config, args.checkpoint, self.accelerator.device)
+        self._queues = 0
+        plain = self.config.to_dict()  # configs that say the same have the same hash
+        self._identity = {
+            "model": _hash(plain["model"]),
+            "reading": _hash(evaluation_settings(plain)),
+            "weights": fingerprint(args.checkpoint or plain["model"].get("pretrained")),
+        }
+        if args.checkpoint is None:
+            self.accelerator.print("no --checkpoint: evaluating the head as the config builds it")
+
+    def records(self, split: str, protocol: str, build: Callable[[], Any]) -> list[Record]:
+        """Evaluates the samples of a split that have no record yet; returns the records of all, in order.
+
+        Args:
+            split: Name of the data.
+            protocol: Name of the way they are evaluated in; both name the folder.
+            build: Makes the data set.
+
+        Returns:
+            The records without their masks, in the main process; nothing in the others.
+        """
+        store = RecordStore(self.folder / f"{split}.{protocol}")
+        if self.accelerator.is_main_process:
+            files = [fingerprint(file) for file in annotation_files(self.args.data_root, split)]
+            data = {"data_root": self.args.data_root, "annotations": files, "split": split, "protocol": protocol}
+            store.claim({**self._identity, **data}, self.args.overwrite)
+        dataset = build()
+        count = min(len(dataset), self.args.limit or len(dataset))
+        self._evaluate(dataset, store, self._queue(store.missing(count)), f"{split} ({protocol})")
+        self.accelerator.wait_for_everyone()
+        return store.read(count) if self.accelerator.is_main_process else []
+
+    def _queue(self, missing: list[int]) -> Queue:
+        """What the main process found missing (others may be writing already), shared by all processes."""
+        if self.accelerator.num_processes == 1:
+            return Queue(missing, HashStore())
+        self._queues += 1
+        return Queue(broadcast_object_list([missing])[0], PrefixStore(f"queue{self._queues}", _get_default_store()))
+
+    @torch.no_grad()
+    def _evaluate(self, dataset: Any, store: RecordStore, queue: Queue, title: str) -> None:
+        ahead = 1 if self.args.workers else None  # a worker that has taken many samples would keep them from others
+        batches = DataLoader(
+            dataset,
+            batch_sampler=BatchSampler(queue, self.args.batch_size, drop_last=False),
+            num_workers=self.args.workers,
+            prefetch_factor=ahead,
+            collate_fn=list,
+        )
+        hidden = not self.accelerator.is_main_process
+        with tqdm(desc=title, unit="image", total=len(queue.indices), disable=hidden) as bar:
+            for items in batches:
+                for record in evaluate_items(self.model, items):
+                    position = queue.taken.popleft()  # the loader keeps the order
+                    index = queue.indices[position]
+                    store.write(index, {"index": index, **record})
+                bar.update(position + 1 - bar.n)  # of all processes: positions are given out in order
+
+    def report(self, name: str, about: Metrics, splits: Metrics) -> None:
+        """Writes `<name>.json` into the output folder, on the main process; splits that it has of this run stay."""
+        if self.accelerator.is_main_process:
+            path = self.folder / f"{name}.json"
+            options = {key: getattr(self.args, key) for key in ("config", "checkpoint", "data_root", "limit")}
+            head = {**options, **self._identity, **about}
+            before = json.loads(path.read_text()) if path.is_file() else {}
+            if all(before.get(key) == value for key, value in head.items()):
+                splits = before["splits"] | splits
+            write_json(path, {**head, "splits": splits})
+            print(f"written: {path} and the records of each sample beside it")
+
+    def close(self) -> None:
+        """Ends the processes' group."""
+        self.accelerator.end_training()
+
+
+class Queue:
+    """Indices that several processes share: who asks gets the next one, and nobody gets it again.
+
+    Args:
+        indices: The same in all processes.
+        store: Counts how many are taken; gone with the processes, so nothing is left of a run that was killed.
+
+    Attributes:
+        taken: Positions that this process got and has not worked off.
+    """
+
+    def __init__(self, indices: Sequence[int], store: Store):
+        self.indices = indices
+        self.taken: deque[int] = deque()
+        self._store = store
+
+    def __iter__(self) -> Iterator[int]:
+        while (position := self._store.add("taken", 1) - 1) < len(self.indices):
+            self.taken.append(position)
+            yield self.indices[position]
+
+
+def _hash(settings: Any) -> str:
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+
+
+def _default_output(args: argparse.Namespace) -> Path:
+    head = Path(args.checkpoint).stem if args.checkpoint else "no_checkpoint"
+    return Path("work_dirs", Path(args.config).stem, "eval", head)
+
+
+def evaluate_items(model: Any, items: Sequence[Any]) -> list[Record]:
+    """The records of items of a data set, each a sample or a list of samples of one picture; all are read together.
+
+    Raises:
+        ValueError: When a sample cannot be grounded; names its file, or those of the items.
+    """
+    groups = [item if isinstance(item, list) else [item] for item in items]
+    with _naming_files(groups):
+        outputs = iter(model([sample for group in groups for sample in group], mode="tensor"))
+    return [_record(group, [next(outputs) for _ in group]) for group in groups]
+
+
+def _record(samples: list[Any], outputs: list[Any]) -> Record:
+    """The record of the samples of one picture."""
+    height, width = samples[0]["gt_masks"].shape[-2:]
+    with _naming_files([samples]):
+        pairs = zip(samples, outputs, strict=True)
+        phrases = [phrase for sample, output in pairs for phrase in phrase_records(sample, output)]
+    return {"file_name": samples[0].get("file_name"), "height": height, "width": width, "phrases": phrases}
+
+
+@contextmanager
+def _naming_files(groups: Sequence[list[Any]]) -> Iterator[None]:
+    """Puts the files of the samples in front of what a ValueError says."""
+    try:
+        yield
+    except ValueError as error:
+        names = ", ".join(str(group[0].get("file_name")) for group in groups)
+        raise ValueError(f"{names}: {error}") from error
+
+
+def evaluate_png(evaluation: Evaluation, split: str) -> Metrics:
+    """Metrics of Panoptic Narrative Grounding, per kind of mask."""
+    root = evaluation.args.data_root
+    records = evaluation.records(f"png_{split}", "teacher_forced", lambda: png_dataset(evaluation.config, root, split))
+    return _per_kind(records, _png_metrics)
+
+
+def evaluate_res(evaluation: Evaluation, split: str, concat: bool) -> Metrics:
+    """Metrics of referring expression segmentation, per kind of mask."""
+    root, protocol = evaluation.args.data_root, "concat" if concat else "per_sentence"
+    records = evaluation.records(split, protocol, lambda: res_dataset(evaluation.config, root, split, concat))
+    return _per_kind(records, _res_metrics)
+
+
+def _per_kind(records: list[Record], metrics: Callable[[list[Record], str], Metrics]) -> Metrics:
+    phrases = [phrase for record in records for phrase in record["phrases"]]
+    kinds = [kind for kind in KINDS if phrases and kind in phrases[0]]
+    return {"images": len(records), **{kind: metrics(phrases, kind) for kind in kinds}}
+
+
+def _png_metrics(phrases: list[Record], kind: str) -> Metrics:
+    metric = PNGMetric()
+    metric.update(
+        *([phrase[kind][key] for phrase in phrases] for key in ("iou", "pixel_accuracy")),
+        *([phrase[key] for phrase in phrases] for key in ("isthing", "plural")),
+    )
+    return {**metric.compute(), **_box_metrics(phrases, kind)}
+
+
+def _res_metrics(phrases: list[Record], kind: str) -> Metrics:
+    metric = RESMetric()
+    metric.update(*([phrase[kind][key] for phrase in phrases] for key in ("intersection", "union")))
+    return {**metric.compute(), **_box_metrics(phrases, kind)}
+
+
+def _box_metrics(phrases: list[Record], kind: str) -> Metrics:
+    metric = BoxMetric()
+    metric.update([phrase[kind]["box_iou"] for phrase in phrases])
+    return metric.compute()

@@ -1,0 +1,1 @@
+"""Backbones, the capture of their attention, and the head that is trained."""

@@ -1,0 +1,1 @@
+"""The trained head: U-Net and SAM refiner."""

@@ -1,0 +1,1 @@
+"""What the runner uses: strategy, cache, frozen parts, dry run."""

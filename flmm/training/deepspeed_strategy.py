@@ -1,0 +1,47 @@
+"""How DeepSpeed gets a model of which most is frozen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from torch import nn
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from xtuner.engine import DeepSpeedStrategy
+
+from flmm.checkpoint import load_head
+from flmm.training.frozen_parts import check_alike, flatten, init_head
+
+
+class HeadStrategy(DeepSpeedStrategy):
+    """xtuner's strategy that hands DeepSpeed the head alone.
+
+    The frozen parts are whole in every process, whatever the ZeRO stage: left to itself ZeRO-3 cuts them up too,
+    and then sends every weight of the LMM to every process in each step.
+
+    Attributes:
+        head: Checkpoint to load into the model before DeepSpeed copies (ZeRO-3: cuts up) its parameters.
+    """
+
+    head: str | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        unset_hf_deepspeed_config()  # else transformers cuts up an LMM for ZeRO-3 while loading it
+
+    def _init_model_weights(self, model: Any) -> nn.Module:
+        init_head(model)
+        return model
+
+    def _wrap_model(self, model: nn.Module) -> Any:
+        check_alike(model)
+        if self.head is not None:
+            load_head(model, self.head)
+        flatten(model.to(get_device(), self._dtype()).train())
+        return super()._wrap_model(model)
+
+    def _dtype(self) -> torch.dtype | None:
+        """What DeepSpeed is told to train in; None for float32."""
+        types = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        return next((dtype for key, dtype in types.items() if self.config.get(key, {}).get("enabled") is True), None)

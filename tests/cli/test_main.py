@@ -1,0 +1,61 @@
+"""The `flmm` command: what it costs to ask for help, and what it says."""
+
+import subprocess
+import sys
+
+import pytest
+
+from flmm.cli import doctor
+from flmm.cli import main as cli
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, flmm.cli.main as c; c.main([]); print([m for m in ('torch', 'numpy', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert cli.__version__ in capsys.readouterr().out
+
+
+def test_unknown_commands_are_answered_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["data", "chek"])
+    assert "no command 'data chek'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([*name.split(), "--help"])
+    assert f"flmm {name}" in capsys.readouterr().out
+
+
+def test_what_a_user_can_cure_is_one_line(capsys, tmp_path):
+    assert cli.main(["ground", str(tmp_path / "none.jpg"), "a dog"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("flmm ground: no image")
+    assert "Traceback" not in error
+
+
+def test_doctor_compares_versions():
+    lines = ["# comment", "pytest==0.0.1", "no-such-package==1.0", "tomli==2.0 ; python_version < '3.0'", ""]
+    findings = {finding.what: finding for finding in doctor.differing(lines)}
+    assert set(findings) == {"pytest", "no-such-package"}
+    assert findings["no-such-package"].state == "broken"
+    assert "==0.0.1 is tested" in findings["pytest"].text
+    assert all("make install" in finding.cure for finding in findings.values())
+
+
+def test_doctor_names_missing_weights(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert doctor.run(None) == 1
+    printed = capsys.readouterr().out
+    assert "missing" in printed
+    assert "git checkout" in printed

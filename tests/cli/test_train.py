@@ -1,0 +1,152 @@
+"""The launch forms, as a user types them; on CPUs, or on GPUs where there are some."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from flmm.checkpoint import read_head
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+TOY = ROOT / "tests" / "helpers" / "toy_config.py"
+XTUNER = (Path(sys.executable).with_name("xtuner"), "train")
+FLMM = (sys.executable, "-m", "flmm.cli.train")
+FLMM_CLI = (sys.executable, "-m", "flmm.cli.main", "train")
+
+
+def launch(*words, processes=1, cwd=ROOT, **popen):
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "tests" / "helpers"),
+        "NPROC_PER_NODE": str(processes),
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.Popen(
+        [str(word) for word in words],
+        cwd=cwd,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        **popen,
+    )
+
+
+def train(*words, **where):
+    process = launch(*words, **where)
+    output = process.communicate(timeout=900)[0]
+    assert process.returncode == 0, output[-5000:]
+    return output
+
+
+def toy(folder, *more, **options):
+    """Words that train the toy into `folder`; its steps are noted in `folder`.txt."""
+    settings = [f"model.note={folder}.txt", "default_hooks.checkpoint.max_keep_ckpts=-1"]
+    settings += [f"{key}={value}" for key, value in options.items()]
+    return TOY, "--work-dir", folder, *more, "--cfg-options", *settings
+
+
+def steps(folder):
+    return Path(f"{folder}.txt").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    train(*XTUNER, *toy(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def deepspeed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("deepspeed") / "run"
+    train(*XTUNER, *toy(folder, "--deepspeed", "deepspeed_zero2"))
+    return folder
+
+
+def test_a_run_survives_kill_9(plain, tmp_path):
+    folder = tmp_path / "killed"
+    process = launch(*FLMM, *toy(folder, **{"model.pause": 0.1}), start_new_session=True)
+    while not Path(f"{folder}.txt").exists() or len(steps(folder)) < 18:
+        assert process.poll() is None, process.stdout.read()[-5000:]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = steps(folder)
+    assert before == steps(plain)[: len(before)]
+    Path(f"{folder}.txt").unlink()
+    train(*FLMM, *toy(folder, "--resume"))
+    done = int(max(path.stem for path in folder.glob("iter_1*.pth")).split("_")[1])
+    assert done == 15
+    assert steps(folder) == steps(plain)[done:]
+    final, expected = (read_head(path / "iter_32.pth") for path in (folder, plain))
+    assert all(torch.equal(final[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_that_is_asked_to_end_ends_its_training(processes, tmp_path):
+    folder = tmp_path / "ended"
+    process = launch(*FLMM_CLI, *toy(folder, **{"model.pause": 0.2}), processes=processes)
+    while not Path(f"{folder}.txt").exists():
+        assert process.poll() is None, process.stdout.read()[-5000:]
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=60)  # returns when nobody has the output open any more
+    assert process.returncode != 0
+    assert len(steps(folder)) < 32
+
+
+def test_deepspeed_saves_the_head_alone_and_close_to_the_plain_run(plain, deepspeed):
+    """DeepSpeed trains in bf16 with float32 copies; the head moves by 2e-3, they differ by half of that."""
+    head, expected = read_head(deepspeed / "iter_32.pth"), read_head(plain / "iter_32.pth")
+    assert set(head) == {"head.weight", "head.bias", "unused"}
+    for name, value in head.items():
+        assert value.dtype == torch.float32
+        assert torch.allclose(value, expected[name], atol=1.2e-3), name
+    start = read_head(deepspeed / "iter_5.pth")["head.weight"]
+    assert not torch.equal(start, head["head.weight"])
+
+
+def test_a_deepspeed_run_resumes_exactly(deepspeed, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(deepspeed / "iter_20.pth", folder / "iter_20.pth")
+    words = toy(folder, "--deepspeed", "deepspeed_zero2", "--resume", folder / "iter_20.pth")
+    train(*XTUNER, *words)
+    assert steps(folder) == steps(deepspeed)[20:]
+    final, expected = (read_head(path / "iter_32.pth") for path in (folder, deepspeed))
+    assert all(torch.equal(final[name], expected[name]) for name in expected)
+
+
+def test_a_crash_is_seen_in_the_exit_status_of_flmm_train(tmp_path):
+    process = launch(*FLMM, *toy(tmp_path / "nan", **{"model.poison": "007.jpg"}))
+    output = process.communicate(timeout=900)[0]
+    assert process.returncode != 0
+    assert "sample: 007.jpg" in output
+
+
+def test_two_deepspeed_processes_train_the_tiny_model(tmp_path):
+    """The third launch form, with the embedded LMM; its folder is accepted as a checkpoint."""
+    from flmm.config import build_model, read_config
+    from flmm.datasets.shapes import make_shapes
+
+    make_shapes(tmp_path / "data/shapes", train=8, val=4)
+    for name in ("configs", "checkpoints"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    config = Path("configs/tiny/frozen_tiny_llava_unet_sam_nano_shapes.py")
+    options = ("train_cfg.max_iters=4", "train_dataloader.num_workers=0")
+    words = (config, "--deepspeed", "deepspeed_zero2", "--work-dir", "work", "--cfg-options", *options)
+    train(*XTUNER, *words, processes=2, cwd=tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        model = build_model(read_config(config), tmp_path / "work/iter_4.pth")
+    head = read_head(tmp_path / "work/iter_4.pth")
+    assert torch.equal(model.text_proj.weight, head["text_proj.weight"])
+    assert not any(name.startswith(("backbone", "sam.model.image_encoder")) for name in head)

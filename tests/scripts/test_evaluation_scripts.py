@@ -1,0 +1,232 @@
+"""The evaluation commands, with a model that reads the answer off the sample."""
+
+import argparse
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.distributed import HashStore
+
+from flmm.datasets.shapes import make_shapes
+from flmm.evaluation.records import RecordStore, decode_mask, fingerprint
+from flmm.evaluation.run import Evaluation, Queue, evaluate_items, evaluate_png, evaluation_arguments
+
+ROOT = Path(__file__).parents[2]
+CONFIG = "tests/helpers/fake_config.py"
+VAL = 7
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", train=1, val=VAL, workers=1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("head") / "head.safetensors"
+    save_file({"mask_head.weight": torch.zeros(2, 2), "mask_head.bias": torch.zeros(2)}, path)
+    return path
+
+
+def start(script, shapes, checkpoint, output, *arguments, processes=1, **environment):
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["--main_process_port", "0", f"scripts/{script}.py", CONFIG, "--checkpoint", str(checkpoint)]
+    command += ["--data-root", str(shapes), "--output", str(output), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests/helpers"), "OMP_NUM_THREADS": "1", **environment}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)
+
+
+def launch(*run, **options):
+    process = start(*run, **options)
+    printed = process.communicate(timeout=900)[0]
+    assert process.returncode == 0, printed
+    return printed
+
+
+def records(folder):
+    return {file.name: json.loads(file.read_text()) for file in sorted((folder / "samples").iterdir())}
+
+
+@pytest.mark.slow
+def test_png_is_the_same_with_two_processes_and_after_an_interruption(shapes, checkpoint, tmp_path):
+    run = ("multiprocess_eval_png", shapes, checkpoint)
+    printed = launch(*run, tmp_path / "one")
+    launch(*run, tmp_path / "two", "--limit", 3, processes=2)
+    partial = records(tmp_path / "two/png_val.teacher_forced")
+    assert len(partial) == 3
+    first = tmp_path / "two/png_val.teacher_forced/samples/000000.json"
+    untouched = first.stat().st_mtime_ns
+    launch(*run, tmp_path / "two", "--batch-size", 2, processes=2)
+    assert first.stat().st_mtime_ns == untouched
+
+    one, two = (records(tmp_path / name / "png_val.teacher_forced") for name in ("one", "two"))
+    assert len(one) == VAL
+    assert one == two
+    metrics = [json.loads((tmp_path / name / "png.json").read_text())["splits"] for name in ("one", "two")]
+    assert metrics[0] == metrics[1]
+    phrases = [phrase for record in one.values() for phrase in record["phrases"]]
+    refined = metrics[0]["val"]["refined"]
+    assert refined["all"]["phrases"] == len(phrases)
+    mean = sum(phrase["refined"]["iou"] for phrase in phrases) / len(phrases)
+    assert refined["all"]["average_recall"] == pytest.approx(100 * mean)
+    assert 60 < refined["all"]["average_recall"] < 99
+    assert f"{refined['things']['average_recall']:.2f}" in printed
+    mask = decode_mask(phrases[0]["refined"]["mask"])
+    assert mask.shape == (one["000000.json"]["height"], one["000000.json"]["width"])
+
+
+@pytest.mark.slow
+def test_two_processes_killed_in_mid_evaluation_go_on_where_they_were(shapes, checkpoint, tmp_path):
+    run = ("multiprocess_eval_png", shapes, checkpoint)
+    samples = tmp_path / "killed/png_val.teacher_forced/samples"
+    process = start(*run, tmp_path / "killed", processes=2, SECONDS_PER_SAMPLE="0.5")
+    while len(list(samples.glob("0*.json"))) < 3:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    written = {file: file.stat().st_mtime_ns for file in samples.glob("0*.json")}
+    assert 3 <= len(written) < VAL
+    launch(*run, tmp_path / "killed", processes=2)
+    assert all(file.stat().st_mtime_ns == changed for file, changed in written.items())
+    launch(*run, tmp_path / "whole")
+    killed, whole = (tmp_path / name for name in ("killed", "whole"))
+    assert records(killed / "png_val.teacher_forced") == records(whole / "png_val.teacher_forced")
+    metrics = [json.loads((folder / "png.json").read_text())["splits"] for folder in (killed, whole)]
+    assert metrics[0] == metrics[1]
+
+
+def test_the_one_who_is_ready_takes_the_next_sample():
+    """One sample takes as long as the other nine; shared out by number each would have half of them."""
+    store, work = HashStore(), {}
+
+    def evaluate(name):
+        queue = Queue(range(100, 110), store)
+        for index in queue:
+            work.setdefault(name, []).append(index)
+            time.sleep(0.9 if index == 100 else 0.1)
+            assert queue.taken.popleft() == index - 100
+
+    threads = [threading.Thread(target=evaluate, args=(name,)) for name in "ab"]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sorted(work["a"] + work["b"]) == list(range(100, 110))
+    assert min(len(work["a"]), len(work["b"])) <= 2
+
+
+@pytest.mark.slow
+def test_both_res_protocols(shapes, checkpoint, tmp_path):
+    run = ("multiprocess_eval_refcoco", shapes, checkpoint, tmp_path)
+    launch(*run, "--split", "refcoco_val", "refcocog_test", processes=2)
+    printed = launch(*run, "--split", "refcoco_val", "--concat")
+    assert "concat" in printed
+    refs = pickle.loads((shapes / "refcoco/refs(unc).p").read_bytes())
+    kept = [ref for ref in refs if ref["split"] == "val"]
+    per_sentence = json.loads((tmp_path / "res_per_sentence.json").read_text())
+    concat = json.loads((tmp_path / "res_concat.json").read_text())
+    assert (per_sentence["protocol"], concat["protocol"]) == ("per_sentence", "concat")
+    assert set(per_sentence["splits"]) == {"refcoco_val", "refcocog_test"}
+    counts = [result["splits"]["refcoco_val"]["refined"]["masks"] for result in (concat, per_sentence)]
+    assert counts == [len(kept), sum(len(ref["sentences"]) for ref in kept)]
+    assert {"cIoU", "mIoU", "box_mIoU", "box_acc50"} <= concat["splits"]["refcoco_val"]["coarse"].keys()
+
+
+@pytest.fixture
+def evaluation(shapes, checkpoint, tmp_path, monkeypatch):
+    """Evaluates one caption in this process."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(ROOT / "tests/helpers")
+    data = shutil.copytree(shapes, tmp_path / "data")
+    words = (CONFIG, "--checkpoint", checkpoint, "--data-root", data, "--output", tmp_path / "out", "--limit", 1)
+    parser = evaluation_arguments("", splits=("val",), default=("val",))
+    return Evaluation(parser.parse_args(list(map(str, words))))
+
+
+def test_records_of_another_reading_or_other_data_are_refused(evaluation):
+    metrics = evaluate_png(evaluation, "val")
+    assert evaluate_png(evaluation, "val") == metrics
+    other = Path(evaluation.args.data_root, "other_config.py")
+    other.write_text(Path(CONFIG).read_text().replace("a description", "a story"))
+    asked = argparse.Namespace(**{**vars(evaluation.args), "config": str(other)})
+    with pytest.raises(ValueError, match=r"another run \(reading: .* now\)"):
+        evaluate_png(Evaluation(asked), "val")
+    captions = Path(evaluation.args.data_root, "annotations/png_coco_val2017.json")
+    captions.write_text(captions.read_text() + " ")
+    with pytest.raises(ValueError, match=r"another run \(annotations: .* now\).*--overwrite"):
+        evaluate_png(evaluation, "val")
+
+
+def test_splits_that_are_evaluated_one_after_the_other_end_in_one_file(evaluation):
+    evaluation.folder.mkdir()
+    for split in ("refcoco_val", "refcocog_test"):
+        evaluation.report("res", {"protocol": "concat"}, {split: split})
+    file = evaluation.folder / "res.json"
+    assert json.loads(file.read_text())["splits"] == {"refcoco_val": "refcoco_val", "refcocog_test": "refcocog_test"}
+    evaluation.report("res", {"protocol": "per_sentence"}, {"refcoco_val": "again"})
+    assert json.loads(file.read_text())["splits"] == {"refcoco_val": "again"}
+
+
+def test_items_are_read_together_and_an_error_names_their_files():
+    def model(samples, mode):
+        if any(sample["pixel_values"] is None for sample in samples):
+            raise ValueError("pixel_values is missing")
+        return [{"pred_masks": sample["gt_masks"] * 2.0 - 1} for sample in samples]
+
+    def sample(name, phrases):
+        masks = torch.eye(4)[:, :, None].expand(4, 4, 4)[:phrases]
+        return {"file_name": name, "gt_masks": masks, "pixel_values": name}
+
+    items = [[sample("a.jpg", 1), sample("a.jpg", 2)], sample("b.jpg", 3)]
+    one, other = evaluate_items(model, items)
+    assert (one["file_name"], len(one["phrases"])) == ("a.jpg", 3)
+    assert (other["file_name"], len(other["phrases"])) == ("b.jpg", 3)
+    assert all(phrase["coarse"]["iou"] == 1 for phrase in one["phrases"] + other["phrases"])
+    items[1]["phrases"] = ["one of three"]
+    with pytest.raises(ValueError, match="^b.jpg: "):
+        evaluate_items(model, items)
+    items[1]["pixel_values"] = None
+    with pytest.raises(ValueError, match="a.jpg, b.jpg: pixel_values is missing"):
+        evaluate_items(model, items)
+
+
+def test_a_checkpoint_is_known_by_its_content(checkpoint, tmp_path):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(checkpoint.read_bytes())
+    assert fingerprint(copy) == fingerprint(checkpoint)
+    copy.write_bytes(checkpoint.read_bytes() + b" ")
+    assert fingerprint(copy) != fingerprint(checkpoint)
+    assert fingerprint(None) is None
+    assert fingerprint(tmp_path) != fingerprint(checkpoint.parent)
+
+
+def test_the_store_resumes_and_refuses_gaps(tmp_path):
+    store = RecordStore(tmp_path)
+    store.claim({"weights": "a"})
+    store.write(1, {"phrases": []})
+    (store.samples / ".000000.json.123.part").write_text('{"phra')
+    again = RecordStore(tmp_path)
+    again.claim({"weights": "a"})
+    assert again.missing(3) == [0, 2]
+    with pytest.raises(RuntimeError, match="2 of 3 samples"):
+        again.read(3)
+    with pytest.raises(ValueError, match="weights: a there, b now"):
+        again.claim({"weights": "b"})
+    again.write(0, {"phrases": [{"mask": "long", "iou": 1}]})
+    assert again.read(2) == [{"phrases": [{"iou": 1}]}, {"phrases": []}]
+    again.path(1).write_text("")
+    with pytest.raises(ValueError, match=r"000001\.json is damaged .*: delete it"):
+        again.read(2)
+    again.claim({"weights": "b"}, overwrite=True)
+    assert again.missing(2) == [0, 1]

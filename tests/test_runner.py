@@ -1,0 +1,157 @@
+"""A run saves its head alone, and a resumed run cannot be told from an uninterrupted one."""
+
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from toy import ToyModel
+
+from flmm.checkpoint import latest_checkpoint, read_checkpoint
+from flmm.runner import CustomRunner, random_state, set_random_state
+
+CONFIG = Path(__file__).parent / "helpers" / "toy_config.py"
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch):
+    monkeypatch.setattr("mmengine.runner.loops.time.sleep", lambda seconds: None)  # 2 s after every epoch
+
+
+def run(folder, workers=0, **options):
+    """Trains the toy for two epochs of 16 samples; returns what its steps saw, and the runner."""
+    config = Config.fromfile(CONFIG)
+    config.work_dir = str(folder)
+    config.experiment_name = f"{folder}{len(list(Path(folder).glob('*')))}"  # MMEngine shares logs between equal names
+    config.model.note = f"{folder}.txt"
+    config.train_dataloader.num_workers = workers
+    config.default_hooks.checkpoint.update(interval=4, max_keep_ckpts=-1)
+    config.merge_from_dict(options)
+    runner = CustomRunner.from_cfg(config)
+    runner.train()
+    return Path(config.model.note).read_text().splitlines(), runner
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmengine.runner.loops.time.sleep", lambda seconds: None)
+        folder = tmp_path_factory.mktemp("run") / "whole"
+        steps, runner = run(folder)
+    return folder, steps, runner
+
+
+def test_a_checkpoint_holds_the_head_alone(whole):
+    checkpoint = read_checkpoint(whole[0] / "iter_32.pth")
+    assert set(checkpoint["state_dict"]) == {"head.weight", "head.bias", "unused"}
+    assert checkpoint["meta"]["iter"] == 32
+    assert not list(whole[0].glob(".*.part"))
+
+
+@pytest.mark.parametrize(("done", "workers"), [(4, 0), (16, 0), (20, 0), (20, 2)])
+def test_a_resumed_run_equals_an_uninterrupted_one(whole, done, workers, tmp_path):
+    """In an epoch, at its end (16 samples), in the next one, and with worker processes."""
+    folder, steps, runner = whole
+    (tmp_path / "again").mkdir()
+    shutil.copy(folder / f"iter_{done}.pth", tmp_path / "again")
+    (tmp_path / "again" / ".iter_24.pth.part").write_bytes(b"killed here")
+    torch.manual_seed(999)
+    resumed_steps, resumed = run(tmp_path / "again", workers, resume=True)
+    assert resumed_steps == steps[done:]
+    for name, value in runner.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    assert resumed.optim_wrapper.get_lr() == runner.optim_wrapper.get_lr()
+
+
+def test_every_sample_is_seen_once_per_epoch_and_dropout_matters(whole):
+    files = [step.split()[0] for step in whole[1]]
+    assert sorted(files[:16]) == sorted(files[16:]) == [f"{number:03d}.jpg" for number in range(16)]
+    assert files[:16] != files[16:]
+
+
+def test_load_from_takes_the_weights_only(whole, tmp_path):
+    _, runner = run(
+        tmp_path / "new", load_from=str(whole[0] / "iter_32.pth"), train_cfg={"max_epochs": None, "max_iters": 1}
+    )
+    trained = read_checkpoint(whole[0] / "iter_32.pth")["state_dict"]["unused"]
+    assert runner.iter == 1
+    assert torch.allclose(runner.model.unused, trained, atol=1e-6)
+    assert not torch.allclose(ToyModel().head.bias, runner.model.head.bias, atol=1e-5)
+
+
+def test_a_nan_loss_stops_with_the_samples_name(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"loss is not finite.*nan.*sample: 007\.jpg"):
+        run(tmp_path / "nan", model={"poison": "007.jpg"})
+    latest = latest_checkpoint(tmp_path / "nan")
+    assert latest is None or all(value.isfinite().all() for value in read_checkpoint(latest)["state_dict"].values())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_even_if_only_one_is_kept(tmp_path, monkeypatch):
+    folder, limits = tmp_path / "full", resource.getrlimit(resource.RLIMIT_FSIZE)
+    save = CustomRunner.save_checkpoint
+
+    def save_on_a_disk_that_fills(self, *args, **kwargs):
+        if self.iter > 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (9000, limits[1]))
+        save(self, *args, **kwargs)
+
+    monkeypatch.setattr(CustomRunner, "save_checkpoint", save_on_a_disk_that_fills)
+    try:
+        with pytest.raises(OSError, match=r"iter_8\.pth"):
+            run(folder, default_hooks={"checkpoint": {"max_keep_ckpts": 1}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert latest_checkpoint(folder) == str(folder / "iter_4.pth")
+    assert read_checkpoint(folder / "iter_4.pth")["meta"]["iter"] == 4
+
+
+def test_outdated_checkpoints_go(tmp_path):
+    folder = tmp_path / "few"
+    run(folder, default_hooks={"checkpoint": {"max_keep_ckpts": 2}})
+    assert sorted(path.name for path in folder.glob("iter_*")) == ["iter_28.pth", "iter_32.pth"]
+
+
+@pytest.mark.parametrize("path", ["folder", "head.safetensors"])
+def test_weights_alone_cannot_be_resumed(path, tmp_path):
+    (tmp_path / path).mkdir() if path == "folder" else (tmp_path / path).touch()
+    with pytest.raises(ValueError, match=r"cannot resume.*load_from"):
+        run(tmp_path / "run", resume=True, load_from=str(tmp_path / path))
+
+
+def test_progress_is_logged(whole):
+    log = next(whole[0].glob("*/*.log")).read_text()
+    assert all(word in log for word in ("lr: ", "eta: ", "loss: ", "memory: "))
+    assert list(whole[0].glob("*/vis_data/scalars.json"))
+    assert list(whole[0].glob("*/vis_data/events.out.tfevents.*"))
+
+
+def test_random_states_come_back():
+    import random
+
+    import numpy as np
+
+    state = random_state()
+    numbers = random.random(), np.random.rand(), torch.rand(1)  # noqa: NPY002
+    set_random_state(state)
+    assert (random.random(), np.random.rand(), torch.rand(1)) == numbers  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"poisson": "x"}}, r"`model\.poisson`: ToyModel does not take it; did you mean `poison`"),
+        ({"train_dataloader": {"sampler": {"shufle": True}}}, r"`train_dataloader\.sampler\.shufle`.*`shuffle`"),
+        ({"param_schedular": [{}]}, r"`param_schedular`: did you mean `param_scheduler`"),
+    ],
+)
+def test_unknown_keys_are_named(change, message, tmp_path):
+    config = Config.fromfile(CONFIG)
+    config.work_dir = str(tmp_path)
+    if "param_schedular" in change:
+        config.pop("param_scheduler")
+    config.merge_from_dict(change)
+    with pytest.raises(ValueError, match=message):
+        CustomRunner.from_cfg(config)
