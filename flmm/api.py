@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from flmm.chat.conversation import Reply, decode
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
-from flmm.datasets.phrases import Span, find_phrases
-from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder, load_image
+from flmm.datasets.images import ImageSource, as_picture, as_rgb
+from flmm.datasets.phrases import Phrases, Span, find_phrases
+from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder
 from flmm.evaluation import binary_masks, masks_to_boxes
 from flmm.models.functional import crop_to_picture
 
@@ -25,8 +25,6 @@ from flmm.models.functional import crop_to_picture
 # per phrase. Larger pictures are grounded at this size and their masks enlarged; SAM itself sees 1024 pixels.
 MAX_SIDE = 2048
 ATTENTION_SIDE = 256
-
-Phrases = Sequence[str | Span]
 
 
 @dataclass(frozen=True)
@@ -87,15 +85,14 @@ class GroundingModel:
         self.settings = settings
         self.builder = SampleBuilder(**settings)
 
-    def ground(
-        self, image: str | Path | Image.Image | np.ndarray, text: str, phrases: Phrases | None = None
-    ) -> Grounding:
+    def ground(self, image: ImageSource, text: str, phrases: Phrases | None = None) -> Grounding:
         """Finds the phrases of a text in a picture.
 
         Args:
-            image: A file, PIL picture, or array [H, W, 3] uint8; turned upright as its EXIF data say.
+            image: A file, PIL picture or array (see `flmm.datasets.images.as_picture`).
             text: What is said about the picture.
-            phrases: Words of the text, or (start, end) character positions; the whole text when not given.
+            phrases: Words of the text, or (start, end) character positions; words alone are one phrase. The whole
+                text when not given.
 
         Raises:
             FileNotFoundError: When there is no such file.
@@ -107,11 +104,11 @@ class GroundingModel:
 
     def ground_sample(self, sample: dict[str, Any]) -> Grounding:
         """Finds the phrases of a sample of a data set; its text is what the LMM reads after the prompt."""
-        return self._ground(sample["image"].convert("RGB"), *self._text(sample), sample)
+        return self._ground(as_rgb(sample["image"]), *self._text(sample), sample)
 
     def answer(
         self,
-        image: str | Path | Image.Image | np.ndarray,
+        image: ImageSource,
         question: str | None = None,
         max_new_tokens: int = 200,
     ) -> Reply:
@@ -217,17 +214,6 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(settings, checkpoint, device)
     return GroundingModel(model, sample_settings(settings))
-
-
-def as_picture(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
-    """A file, picture or array as an upright RGB picture."""
-    if isinstance(image, str | Path):
-        return load_image(image)
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"array {image.shape} of {image.dtype}: an image array must be [H, W, 3] of uint8")
-        image = Image.fromarray(image)
-    return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def _bounded(picture: Image.Image) -> Image.Image:

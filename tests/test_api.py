@@ -54,6 +54,13 @@ def test_arrays_of_a_grounding(model, image):
     assert result.attention[1, :, : width // 2].sum() < result.attention[1, :, width // 2 :].sum()
 
 
+def test_words_alone_are_one_phrase(model, image):
+    assert model.ground(image, TEXT, "a big dog").phrases == ["a big dog"]
+    sample = model.builder.ground(image, TEXT, "a big dog")
+    assert sample["phrases"] == ["a big dog"]
+    assert sample["mask_ids"].max() == 0
+
+
 def test_score_is_the_mean_probability_inside_the_mask():
     logits = torch.tensor([[[2.0, -1.0], [1.0, -3.0]], [[-1.0, -1.0], [-1.0, -1.0]]])
     masks, scores = api._masks_and_scores(logits, (2, 2))

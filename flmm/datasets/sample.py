@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from flmm.datasets.images import load_image
+from flmm.datasets.images import convertible, load_image
 from flmm.datasets.masks import frame_masks
-from flmm.datasets.phrases import NO_PHRASE, Span, encode_phrases
+from flmm.datasets.phrases import NO_PHRASE, Phrases, as_phrases, encode_phrases
 
 __all__ = ["SampleBuilder", "build_once", "load_image", "make_sample", "sample_settings"]
 
@@ -113,8 +113,9 @@ class SampleBuilder:
         """The builder that a config file's top-level variables describe."""
         return cls(**sample_settings(config))
 
-    def ground(self, image: Image.Image, text: str, phrases: Sequence[str | Span]) -> dict[str, Any]:
+    def ground(self, image: Image.Image, text: str, phrases: Phrases) -> dict[str, Any]:
         """A sample without ground truth: M phrases of a text about a picture (errors: `encode_phrases`)."""
+        phrases = as_phrases(phrases)
         caption_ids, mask_ids = encode_phrases(self.tokenizer, text, phrases)
         words = [p if isinstance(p, str) else text[slice(*p)] for p in phrases]
         return self.build(image, caption_ids, mask_ids, phrases=words)
@@ -131,7 +132,7 @@ class SampleBuilder:
         """Put a sample together.
 
         Args:
-            image: Picture of any PIL mode; the sample keeps it as it is.
+            image: Picture of any PIL mode; the sample keeps it as it is, if `convertible`.
             caption_ids: Token ids after the prompt.
             mask_ids: For each of them -1 or the index of its phrase.
             masks: [M, H, W] ground truth of 0 and 1 in the picture's frame; none when nothing is known.
@@ -148,6 +149,7 @@ class SampleBuilder:
         """
         if self.image_token_idx in caption_ids:
             raise ValueError(f"the text holds the image token {self.image_token!r}: only the prompt may hold it")
+        image = convertible(image)
         processed = self.process(image) if processed is None else processed
         sample: dict[str, Any] = self._text(self._image_tokens(processed), list(caption_ids), list(mask_ids))
         if masks is not None:
@@ -160,7 +162,7 @@ class SampleBuilder:
         Raises:
             ValueError: When it gives no pixels or no meta data.
         """
-        output = self.image_processor.preprocess(image)
+        output = self.image_processor.preprocess(convertible(image))
         absent = [name for name in ("pixel_values", "meta_datas") if name not in output]
         if absent:
             raise ValueError(
@@ -220,7 +222,7 @@ class SampleBuilder:
 def make_sample(
     image: Image.Image,
     text: str,
-    phrases: Sequence[str | Span],
+    phrases: Phrases,
     *,
     image_processor: Any,
     tokenizer: Any,
@@ -231,7 +233,7 @@ def make_sample(
     Args:
         image: The picture, upright (see `load_image`).
         text: A sentence about it.
-        phrases: Words of the sentence, or (start, end) character positions.
+        phrases: Words of the sentence, or (start, end) character positions; words alone are one phrase.
         image_processor: Object or config dict.
         tokenizer: Object or config dict.
         settings: prompt_template, prompt, image2tensor, add_image_token, image_token.

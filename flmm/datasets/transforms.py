@@ -8,7 +8,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
-from flmm.datasets.images import as_annotated, read_image
+from flmm.datasets.images import as_annotated, convertible, read_image
 from flmm.datasets.masks import check_masks
 from flmm.datasets.phrases import encode_expressions
 from flmm.datasets.sample import SampleBuilder
@@ -33,6 +33,8 @@ class PILLoadImageFromFile(BaseTransform):
         image = read_image(results["img_path"], self.backend_args)
         if "height" in results:
             image = as_annotated(image, (results["height"], results["width"]), results["img_path"])
+        else:
+            image = convertible(image, results["img_path"])
         results["img"] = image
         results["img_shape"] = results["ori_shape"] = (image.height, image.width)
         return results

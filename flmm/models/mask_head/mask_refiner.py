@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from flmm.datasets.images import as_rgb
 from flmm.evaluation.boxes import masks_to_boxes
 from flmm.utils import compute_mask_IoU
 from segment_anything import sam_model_registry
@@ -149,7 +150,7 @@ class SAMWrapper(nn.Module):
     @torch.no_grad()
     def encode_images(self, images: list[Image.Image]) -> tuple[Tensor, list[tuple[int, int]]]:
         """Embeddings [N, embed_dim, h, w] of the images, and (height, width) to which each was resized."""
-        resized = [torch.tensor(self.transform.apply_image(np.array(image.convert("RGB")))) for image in images]
+        resized = [torch.tensor(self.transform.apply_image(np.array(as_rgb(image)))) for image in images]
         pixels = [self.model.preprocess(picture.permute(2, 0, 1).to(self.model.device)) for picture in resized]
         sizes = [(picture.shape[0], picture.shape[1]) for picture in resized]
         features = self.model.image_encoder(torch.stack(pixels))
