@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from flmm.boxes import object_boxes
 from flmm.chat.conversation import Reply, decode
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
 from flmm.datasets.images import ImageSource, as_picture, as_rgb
 from flmm.datasets.phrases import Phrases, Span, find_phrases
 from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder
-from flmm.evaluation import binary_masks, masks_to_boxes
+from flmm.evaluation import binary_masks
 from flmm.models.functional import crop_to_picture
 
 # Logits are made at the size of the picture, for all phrases at once: a photo of 50 megapixels would take 200 MB
@@ -37,8 +38,8 @@ class Grounding:
         spans: M pairs (start, end): the characters of `text` that are a phrase.
         masks: [M, H, W] bool, refined by SAM (the coarse ones for a model without SAM).
         coarse_masks: [M, H, W] bool, the U-Net's.
-        boxes: [M, 4] float32 x0, y0, x1, y1 in pixels, tight around `masks`, x1 and y1 one past the last pixel;
-            zeros where a mask is empty.
+        boxes: [M, 4] float32 x0, y0, x1, y1 in pixels around `masks`, x1 and y1 one past the last pixel; zeros where a
+            mask is empty. Specks of less than 1 % of a mask are left out (`flmm.boxes.object_boxes`).
         scores: [M] float32, mean probability of the pixels inside a mask: 0.5 (barely) to 1 (sure); 0 where a mask
             is empty. Not calibrated: a phrase that is not in the picture can have a high score.
         attention: [M, h, w] float32, the LMM's attention to the picture (padding cut off), mean of all layers
@@ -61,8 +62,12 @@ class Grounding:
         """The M phrases, as they stand in the text."""
         return [self.text[start:end] for start, end in self.spans]
 
-    def draw(self, targets: np.ndarray | None = None) -> Image.Image:
-        """A picture of it all: text, image, attention, coarse and refined masks, and ground truth if given."""
+    def draw(self, targets: Any = None) -> Image.Image:
+        """A picture of it all: text, image, attention, coarse and refined masks, and ground truth if given.
+
+        Args:
+            targets: [M, H, W] masks, bool or of two values 0 and 1, or 0 and 255; arrays or tensors.
+        """
         from flmm.evaluation.drawings import draw
 
         return draw(self, targets)
@@ -170,7 +175,7 @@ class GroundingModel:
             spans=spans,
             masks=masks.numpy(),
             coarse_masks=_masks_and_scores(output["pred_masks"], size)[0].numpy(),
-            boxes=masks_to_boxes(masks).numpy(),
+            boxes=object_boxes(masks.numpy()),
             scores=scores.numpy(),
             attention=self._merged(output["mask_attentions"], meta_data).numpy(),
             attention_maps=output["mask_attentions"].float().cpu().numpy(),
@@ -198,12 +203,13 @@ def load(
         config: Config file; the embedded tiny model by default.
         checkpoint: Trained head; by default that of the tiny model. For other configs without `pretrained`
             it must be given.
-        device: By default the GPU if there is one.
+        device: By default the GPU if there is one, see `usable_device`.
 
     Raises:
         FileNotFoundError: When a file does not exist.
         ValueError: When no checkpoint is given, or one of another model.
     """
+    device = usable_device(device)
     settings = read_config(config)
     if checkpoint is None and Path(config).name == Path(TINY_CONFIG).name:
         checkpoint = TINY_CHECKPOINT
@@ -211,9 +217,24 @@ def load(
         raise ValueError(
             f"no checkpoint for {config}: an untrained head grounds nothing. Name the one that `flmm train` saved"
         )
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(settings, checkpoint, device)
     return GroundingModel(model, sample_settings(settings))
+
+
+def usable_device(device: str | torch.device | None) -> torch.device:
+    """A device of this machine; by default the GPU if there is one.
+
+    Raises:
+        ValueError: When torch does not know it, or it is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    try:
+        found = torch.device(device or ("cuda" if count else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}: use cpu, cuda, or cuda:1 for the second GPU") from error
+    if found.type == "cuda" and (found.index or 0) >= count:
+        raise ValueError(f"device {found} is not there ({count} GPUs are usable): use cpu, or see `flmm doctor`")
+    return found
 
 
 def _bounded(picture: Image.Image) -> Image.Image:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from flmm.boxes import masks_to_boxes
 from flmm.datasets.images import as_rgb
-from flmm.evaluation.boxes import masks_to_boxes
 from flmm.utils import compute_mask_IoU
 from segment_anything import sam_model_registry
 from segment_anything.utils.transforms import ResizeLongestSide
