@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from transformers import AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
 
 from flmm.config import sample_settings
-from flmm.runner import check_config
+from flmm.training.check_config import check_config
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"

@@ -25,9 +25,10 @@ from flmm.datasets.shapes import make_shapes
 from flmm.models.frozen_llava import FrozenLlavaSAM, LlavaBackbone
 from flmm.models.frozen_lmm import FrozenLMM
 from flmm.models.reader import Reader
-from flmm.runner import CustomRunner, check_config
+from flmm.runner import CustomRunner
 from flmm.training import cache as cache_module
 from flmm.training.cache import KINDS, LEDGER_BYTES, UNSEEN, CachedReader, TensorCache
+from flmm.training.check_config import check_config
 from flmm.training.fingerprint import Fingerprint, digest, module_digest, source_digest
 from segment_anything import sam_model_registry
 
