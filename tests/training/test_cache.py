@@ -207,9 +207,9 @@ def test_changed_settings(case, filled, monkeypatch):
     def computed(merge=merge, **settings):
         backbone = LlavaBackbone(filled.backbone.model)
         vars(backbone).update(settings)
-        before = filled.cache.computed["lmm"]
+        before = filled.cache.stores["lmm"].computed
         FrozenLMM(backbone, mask_head=None, merge=merge, cache=filled.cache).read([sample])
-        return filled.cache.computed["lmm"] - before
+        return filled.cache.stores["lmm"].computed - before
 
     assert computed() == 0
     assert computed(resize_before_merge=True) == 1
