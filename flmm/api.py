@@ -78,17 +78,16 @@ class GroundingModel:
 
     Args:
         model: A FrozenLMM.
-        settings: Keywords of `SampleBuilder`: how the model was trained to read pictures and texts.
+        builder: Makes its samples as it was trained to read pictures and texts.
 
     Attributes:
         model: The FrozenLMM.
         builder: Makes its samples.
     """
 
-    def __init__(self, model: Any, settings: dict[str, Any]):
+    def __init__(self, model: Any, builder: SampleBuilder):
         self.model = model
-        self.settings = settings
-        self.builder = SampleBuilder(**settings)
+        self.builder = builder
 
     def ground(self, image: ImageSource, text: str, phrases: Phrases | None = None) -> Grounding:
         """Finds the phrases of a text in a picture.
@@ -144,9 +143,9 @@ class GroundingModel:
 
     def _asking(self, question: str) -> SampleBuilder:
         """A builder that asks something else about the picture."""
-        token = self.settings.get("image_token", "<image>")
-        image = self.settings["prompt"].partition(token)[0] + token  # what precedes the image stays
-        return SampleBuilder(**{**self.settings, "prompt": f"{image}\n{question}"})
+        token = self.builder.image_token
+        image = self.builder.prompt.partition(token)[0] + token  # what precedes the image stays
+        return self.builder.with_prompt(f"{image}\n{question}")
 
     def _text(self, sample: dict[str, Any]) -> tuple[str, list[Span]]:
         """The text of a sample, its phrases as they are and what lies between them decoded; and its spans."""
@@ -218,7 +217,7 @@ def load(
             f"no checkpoint for {config}: an untrained head grounds nothing. Name the one that `flmm train` saved"
         )
     model = build_model(settings, checkpoint, device)
-    return GroundingModel(model, sample_settings(settings))
+    return GroundingModel(model, SampleBuilder(**sample_settings(settings)))
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:

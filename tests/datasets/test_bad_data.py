@@ -15,6 +15,7 @@ from flmm.datasets.annotations import PackedList
 from flmm.datasets.captions import segment_map
 from flmm.datasets.llava_processors import CustomLlavaImageProcessor
 from flmm.datasets.png import PNGDataset, concat_datasets, custom_collate_fn
+from flmm.datasets.res import RESDataset
 from flmm.datasets.transforms import PILLoadImageFromFile, RefCOCO2PNG
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "comp_datasets"
@@ -193,8 +194,9 @@ def test_a_picture_of_another_size_than_its_polygons_is_turned_or_refused(data):
     with pytest.raises(ValueError, match=r"000000000139.jpg: the image is .* or one of them was resized"):
         PILLoadImageFromFile()(dict(annotated))
     (data / "images/000000000632.jpg").write_bytes(file.read_bytes())
-    with pytest.raises(ValueError, match=r"000000000632.jpg: the image is .* but its masks are 72 x 72"):
-        concat_datasets([refcoco_config(data)])[0]
+    refcoco_config(data)  # writes the references
+    with pytest.raises(ValueError, match=r"000000000632.jpg: the image is .* or one of them was resized"):
+        RESDataset(data, "refcoco/instances.json", "refcoco/refs(unc).p", image_folder="images", **SETTINGS)[0]
 
 
 def test_an_expression_with_an_empty_mask_is_named(data):
@@ -207,6 +209,20 @@ def test_an_expression_with_an_empty_mask_is_named(data):
     with pytest.raises(ValueError, match=r"000000000632.jpg: .* mask of '.*' is empty \(1 of 2 phrases\)"):
         concat_datasets([refcoco_config(data)])[0]
     assert concat_datasets([refcoco_config(data, allow_empty_masks=True)])[0]["masks"][1].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ({"size": [8, 6], "counts": [10, 5]}, "cover 15 pixels, but 8 x 6"),
+        ({"size": [6, 8], "counts": [48]}, r"written as \[width, height\]"),
+        (None, "its segmentation is None"),
+    ],
+)
+def test_masks_are_checked_before_mmdet_draws_them(tmp_path, mask, message):
+    Image.new("RGB", (6, 8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=f"a.png: of object 0, .*{message}"):
+        PILLoadImageFromFile()({"img_path": str(tmp_path / "a.png"), "instances": [{"mask": mask}]})
 
 
 def test_expressions_masks_and_images_must_agree():

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import flmm  # noqa: F401  (applies the patches that mmdet needs)
 from flmm.datasets import check
 from flmm.datasets.captions import Panoptic
+from flmm.datasets.res import RESDataset
 
 DATA = Path(__file__).parents[1] / "golden" / "comp_datasets" / "data"
 
@@ -228,14 +228,12 @@ def test_files_without_references_are_refused_alike(root, refs):
 
 
 def refcoco(root, split="train"):
-    from mmdet.datasets import RefCocoDataset
-
-    return RefCocoDataset(
+    return RESDataset(
         data_root=f"{root}/",
         ann_file="refcoco/instances.json",
         split_file="refcoco/refs(unc).p",
-        data_prefix={"img_path": "train2014/"},
         split=split,
+        sample_builder=object(),
     )
 
 
