@@ -17,6 +17,7 @@ deepseek_name = "deepseek-ai/deepseek-vl-1.3b-chat"
 image_token = "<image_placeholder>"
 prompt = image_token * 576 + "Please give me a description of the image."
 prompt_template = dict(INSTRUCTION="User: {input}\n\nAssistant:")
+prompt_template.update(SYSTEM="{system}\n\n", SEVERAL_PICTURES=True)
 tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_path=deepseek_name)
 image_processor = dict(type=VLMImageProcessor.from_pretrained, pretrained_model_name_or_path=deepseek_name)
 reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, image_token=image_token)

@@ -18,6 +18,7 @@ lmm_name = "google/gemma-3-4b-it"
 image_token = "<start_of_image>"
 prompt = image_token + "Please give me a description of the image."
 prompt_template = dict(INSTRUCTION="<start_of_turn>user\n{input}<end_of_turn>\n<start_of_turn>model\n")
+prompt_template.update(SUFFIX="<end_of_turn>", SEP="\n", SEVERAL_PICTURES=True)
 tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_path=lmm_name)
 image_processor = dict(
     type=HFImageProcessor.from_pretrained,

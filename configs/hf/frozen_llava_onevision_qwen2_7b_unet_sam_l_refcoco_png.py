@@ -18,6 +18,9 @@ lmm_name = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
 image_token = "<image>"
 prompt = image_token + "\nPlease give me a description of the image."
 prompt_template = dict(INSTRUCTION="<|im_start|>user {input}<|im_end|><|im_start|>assistant\n")
+prompt_template.update(
+    SYSTEM="<|im_start|>system\n{system}<|im_end|>\n", SUFFIX="<|im_end|>", SEP="\n", SEVERAL_PICTURES=True
+)
 tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_path=lmm_name)
 image_processor = dict(
     type=HFImageProcessor.from_pretrained,

@@ -21,6 +21,10 @@ prompt_template = dict(
     INSTRUCTION="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n"
 )
+prompt_template.update(FOLLOW_UP="<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n")
+prompt_template.update(
+    SYSTEM="<|im_start|>system\n{system}<|im_end|>\n", SUFFIX="<|im_end|>", SEP="\n", SEVERAL_PICTURES=True
+)
 tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_path=lmm_name)
 image_processor = dict(
     type=HFImageProcessor.from_pretrained,

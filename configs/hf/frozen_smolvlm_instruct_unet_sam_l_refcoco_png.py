@@ -18,6 +18,8 @@ lmm_name = "HuggingFaceTB/SmolVLM-Instruct"
 image_token = "<image>"
 prompt = image_token + "Please give me a description of the image."
 prompt_template = dict(INSTRUCTION="<|im_start|>User:{input}<end_of_utterance>\nAssistant:")
+prompt_template.update(FOLLOW_UP="User: {input}<end_of_utterance>\nAssistant:")
+prompt_template.update(SUFFIX="<end_of_utterance>", SEP="\n", SEVERAL_PICTURES=True)
 tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_path=lmm_name)
 image_processor = dict(
     type=HFImageProcessor.from_pretrained,

@@ -20,6 +20,10 @@ prompt_template = dict(  # what the chat template of the repository makes of a f
     INSTRUCTION="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n"
 )
+prompt_template.update(FOLLOW_UP="<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n")
+prompt_template.update(
+    SYSTEM="<|im_start|>system\n{system}<|im_end|>\n", SUFFIX="<|im_end|>", SEP="\n", SEVERAL_PICTURES=True
+)
 tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_path=qwen_name)
 image_processor = dict(
     type=CustomQwenImageProcessor.from_pretrained,

@@ -4,7 +4,6 @@ import torch
 from mmengine.config import read_base
 from mmengine.optim import OptimWrapper
 from transformers import AutoTokenizer
-from xtuner.utils.templates import PROMPT_TEMPLATE
 
 from flmm.datasets.llava_processors import CustomLlavaImageProcessor
 from flmm.models.frozen_llava import FrozenLlavaSAM
@@ -18,7 +17,7 @@ with read_base():
 
 llava = dict(pretrained_model_name_or_path="checkpoints/tiny_llava")
 prompt = "<image>\nPlease give me a description of the image."
-prompt_template = PROMPT_TEMPLATE.vicuna
+prompt_template = dict(INSTRUCTION="USER: {input} ASSISTANT:", SEP="\n", SEVERAL_PICTURES=True)
 tokenizer = dict(llava, type=AutoTokenizer.from_pretrained)
 image_processor = dict(llava, type=CustomLlavaImageProcessor.from_pretrained)
 reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, prompt_template=prompt_template)
