@@ -30,4 +30,3 @@ deepseek = dict(
     torch_dtype=torch.bfloat16,
 )
 model.update(type=FrozenDeepseekVLSAM, model=deepseek, tokenizer=tokenizer)
-model.mask_head.update(in_channels=24 * 16)

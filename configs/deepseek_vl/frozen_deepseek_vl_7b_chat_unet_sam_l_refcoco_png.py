@@ -11,4 +11,3 @@ reader.update(tokenizer=tokenizer, image_processor=image_processor)
 [data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
 model.update(model=deepseek, tokenizer=tokenizer)
-model.mask_head.update(in_channels=30 * 32)

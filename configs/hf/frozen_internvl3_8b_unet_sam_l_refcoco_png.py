@@ -35,4 +35,3 @@ reader["prompt_template"] = prompt_template
 
 lmm = dict(type=load_image_text_model, pretrained_model_name_or_path=lmm_name, torch_dtype=torch.bfloat16)
 model.update(type=FrozenHFSAM, model=lmm, grid=dict(type=TileGrid, side=16))
-model.mask_head.update(in_channels=2 * 28 * 28)

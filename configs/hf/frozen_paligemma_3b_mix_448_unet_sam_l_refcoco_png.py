@@ -32,4 +32,3 @@ reader["prompt_template"] = prompt_template
 
 lmm = dict(type=load_image_text_model, pretrained_model_name_or_path=lmm_name, torch_dtype=torch.bfloat16)
 model.update(type=FrozenHFSAM, model=lmm, grid=dict(type=SquareGrid, side=32), prefix_lm=True)
-model.mask_head.update(in_channels=18 * 8)

@@ -40,4 +40,3 @@ model.update(
     projector=dict(weights, type=ProjectorModel.from_pretrained, subfolder="projector"),
     image_size=image_size,
 )
-model.mask_head.update(in_channels=32 * 32)

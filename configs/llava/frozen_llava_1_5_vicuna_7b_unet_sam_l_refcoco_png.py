@@ -33,4 +33,3 @@ llava = dict(
     low_cpu_mem_usage=True,
 )
 model.update(type=FrozenLlavaSAM, model=llava)
-model.mask_head.update(in_channels=32 * 32)

@@ -34,4 +34,3 @@ llava = dict(
     low_cpu_mem_usage=True,
 )
 model.update(type=FrozenLlavaNextSAM, model=llava)
-model.mask_head.update(in_channels=2 * 32 * 32)

@@ -16,4 +16,3 @@ reader.update(tokenizer=tokenizer, prompt_template=prompt_template)
 
 mgm.update(type=MGMGemmaForCausalLM.from_pretrained)
 model.update(model=mgm)
-model.mask_head.update(in_channels=18 * 8)

@@ -9,5 +9,3 @@ mgm_name = "YanweiLi/MGM-7B-HD"
 [part.update(pretrained_model_name_or_path=mgm_name) for part in (tokenizer, mgm, model.model)]
 reader.update(tokenizer=tokenizer)
 [data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
-
-model.mask_head.update(in_channels=2 * 32 * 32)

@@ -35,4 +35,3 @@ mgm = dict(
     low_cpu_mem_usage=True,
 )
 model.update(type=FrozenMGMSAM, model=mgm)
-model.mask_head.update(in_channels=32 * 32)

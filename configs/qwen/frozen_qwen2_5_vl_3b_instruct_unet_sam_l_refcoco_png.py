@@ -41,4 +41,3 @@ qwen = dict(
     torch_dtype=torch.bfloat16,
 )
 model.update(type=FrozenQwenSAM, model=qwen, tokenizer=tokenizer)
-model.mask_head.update(in_channels=36 * 16)

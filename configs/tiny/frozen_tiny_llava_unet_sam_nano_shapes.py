@@ -28,7 +28,7 @@ png.update({key: path.replace("coco", "shapes", 1) for key, path in png.items() 
 
 model.update(type=FrozenLlavaSAM)
 model.model = dict(llava, type=CustomLlavaForConditionalGeneration.from_pretrained, torch_dtype=torch.float32)
-model.mask_head.update(in_channels=4 * 8, base_channels=32)
+model.mask_head.update(base_channels=32)
 model.sam.update(model_name="vit_nano", checkpoint="checkpoints/sam_vit_nano.pth")
 
 train_cfg.update(max_epochs=None, max_iters=600)

@@ -74,7 +74,6 @@ def test_llava_is_the_recipe():
         "model.type": "flmm.models.frozen_llava.FrozenLlavaSAM",
         "model.model.pretrained_model_name_or_path": "llava-hf/llava-1.5-7b-hf",
         "model.model.torch_dtype": "torch.bfloat16",
-        "model.mask_head.in_channels": 1024,
         "model.mask_head.base_channels": 64,
         "model.mask_head.num_stages": 4,
         "model.mask_head.upsample_input": 64,
@@ -117,9 +116,8 @@ def test_llava_is_the_recipe():
     assert not wrong
 
 
-def test_tiny_has_a_channel_per_layer_and_head():
-    lmm = json.loads((ROOT / "checkpoints/tiny_llava/config.json").read_text())["text_config"]
-    assert settings(TINY)["model.mask_head.in_channels"] == lmm["num_hidden_layers"] * lmm["num_attention_heads"]
+def test_no_config_states_what_follows_from_its_lmm():
+    assert [str(path) for path in (ROOT / "configs").rglob("*.py") if "in_channels" in path.read_text()] == []
 
 
 def test_tiny_differs_where_it_must():
@@ -134,7 +132,6 @@ def test_tiny_differs_where_it_must():
     paths = {key for key in changed if "coco" in str(llava.get(key)) or key.endswith("pretrained_model_name_or_path")}
     assert changed - paths == {
         "default_hooks.checkpoint.interval",
-        "model.mask_head.in_channels",
         "model.mask_head.base_channels",
         "model.model.low_cpu_mem_usage",
         "model.model.torch_dtype",
@@ -158,7 +155,7 @@ def test_a_flat_config_of_the_reference_trains(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = Config.fromfile(Path(__file__).with_name("flat_config.py"))
     check_config(config)
-    config.model.mask_head.update(in_channels=12, base_channels=8)
+    config.model.mask_head.update(base_channels=8)
     config.model.model.update(torch_dtype="float32")
     config.model.sam.update(model_name="vit_nano", checkpoint=None)
     config.train_cfg.update(max_epochs=None, max_iters=1)

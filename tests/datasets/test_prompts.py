@@ -52,8 +52,7 @@ def test_a_system_text_stands_where_the_template_says(tokenizer):
 
 def test_pictures_stand_in_front_or_where_the_question_says(tokenizer):
     assert "USER: <image>\n<image>\nWho?" in text(tokenizer, [Turn("Who?", 2)])
-    assert "USER: whole <image>\n, part <image>\n: who?" in text(
-        tokenizer, [Turn("whole <image>, part <image>: who?", 2)]
-    )
+    marked = [Turn("whole <image>, part <image>: who?", 2)]
+    assert "USER: whole <image>\n, part <image>\n: who?" in text(tokenizer, marked)
     with pytest.raises(ValueError, match="holds '<image>' 1 times, but 2 pictures"):
         text(tokenizer, [Turn("<image> who?", 2)])

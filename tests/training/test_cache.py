@@ -133,7 +133,7 @@ def test_off_by_default(build):
     model = build(None)
     assert model.cache is None
     assert type(model.read) is Reader
-    assert model.sam.encode == model.sam.encode_images
+    assert model.encode == model.sam.encode
 
 
 def test_a_model_with_a_cache_still_talks(case, build):
@@ -159,7 +159,7 @@ def missed(model, sample):
     before = dict(model.cache.computed)
     with torch.no_grad():
         model.read([sample])
-        model.sam.encode([sample["image"]])
+        model.encode([sample["image"]])
     return [kind for kind in KINDS if model.cache.computed[kind] > before[kind]]
 
 
