@@ -8,10 +8,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
 from transformers import StoppingCriteriaList
 
 from flmm.api import GroundingModel
+from flmm.chat.look import Look, region_box, second_prompt
 from flmm.chat.prompt import Picture, Prompt
+from flmm.chat.regions import Box
 from flmm.chat.reply import Reply
 from flmm.chat.streaming import Pieces, StopWhen
 from flmm.datasets.prompts import Turn
@@ -33,6 +36,7 @@ class Conversation:
     Attributes:
         pictures: The pictures, in the order in which they are shown.
         replies: The replies so far.
+        looks: The second looks so far.
 
     Raises:
         ValueError: For no picture, several that the LMM cannot read, a system text that it has no place for.
@@ -42,6 +46,7 @@ class Conversation:
         self.model, self.system, self.memory = model, system, memory
         self.pictures: list[Picture] = []
         self.replies: list[Reply] = []
+        self.looks: list[Look] = []
         self._stop = Event()
         for picture in pictures if isinstance(pictures, list | tuple) else [pictures]:
             self.add(picture)
@@ -93,6 +98,44 @@ class Conversation:
     def reset(self) -> None:
         """Forgets what was said; the pictures stay, and are shown with the next question."""
         self.replies.clear()
+        self.looks.clear()
+
+    def look(
+        self,
+        box: Box | None = None,
+        phrase: Any = None,
+        mask: np.ndarray | None = None,
+        reply: int = -1,
+        picture: int = 0,
+        box_scale: float = 1.0,
+        max_new_tokens: int = 200,
+        **generate: Any,
+    ) -> Look:
+        """Asks a question again, with a crop of the picture as one more picture, encoded at the LMM's resolution.
+
+        Both replies are kept; the conversation goes on from the first. An LMM of one picture gets the crop alone.
+
+        Args:
+            box: x0, y0, x1, y1 in pixels of the region.
+            phrase: Words of the reply, (start, end) or an item of `phrases()`, instead of a box: they are grounded.
+            mask: [H, W] bool, instead of a box.
+            reply: Index of the reply to ask for again; the last one by default.
+            picture: Index of the picture.
+            box_scale: Factor on the sides of the crop (`flmm.chat.look.crop_box`).
+            max_new_tokens: Longest reply.
+            **generate: As of `ask`.
+
+        Raises:
+            ValueError: When nothing was asked yet; for a region outside the picture, or not just one region.
+        """
+        if not -len(self.replies) <= reply < len(self.replies):
+            raise ValueError(f"no reply {reply} to look at again: {len(self.replies)} were given, `ask` first")
+        first = self.replies[reply]
+        region = region_box(first, box, phrase, mask, picture, box_scale)
+        prompt = second_prompt(first.prompt, first.shown(picture).image.crop(region))
+        self.looks.append(Look(region, picture, first, self._say(prompt, max_new_tokens, **generate)))
+        self._forget()
+        return self.looks[-1]
 
     def save(self, folder: str | Path) -> None:
         """Writes pictures, questions, replies and masks into a folder; `load` reads it."""
@@ -168,7 +211,8 @@ class Conversation:
 
     def _forget(self) -> None:
         """Gives up what the oldest replies attended to, until the memory bound is kept."""
-        kept = [reply for reply in self.replies if reply.answer is not None]
+        replies = [*self.replies, *(look.second for look in self.looks)]
+        kept = [reply for reply in replies if reply.answer is not None]
         used = sum(reply.answer.num_bytes for reply in kept if reply.answer is not None)
         for reply in kept:
             if used <= self.memory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from flmm.datasets.phrases import NO_PHRASE, Span, find_phrases
 from flmm.evaluation.records import encode_mask
 from flmm.models.backbone import Reading
 from flmm.models.reader import Answer
+
+if TYPE_CHECKING:
+    from flmm.chat.explain import Heatmap, Occlusion, RegionTokens
 
 MOST_PHRASES = 64  # of a 7B LMM they take 2 GB at once
 
@@ -167,6 +170,24 @@ class Reply:
         return Answer(
             torch.tensor(self.token_ids), reading.attention, reading.hidden, self.prompt.model.model.read.merge
         )
+
+    def token_to_region(self, phrase: Any = None, **options: Any) -> Heatmap:
+        """Shows where words of the reply looked; see `flmm.chat.explain.token_to_region`."""
+        from flmm.chat.explain import token_to_region
+
+        return token_to_region(self, phrase, **options)
+
+    def region_to_token(self, box: Any = None, mask: Any = None, **options: Any) -> RegionTokens:
+        """Ranks the words by how much they looked at a region; see `flmm.chat.explain.region_to_token`."""
+        from flmm.chat.explain import region_to_token
+
+        return region_to_token(self, box, mask, **options)
+
+    def occlude(self, box: Any = None, mask: Any = None, **options: Any) -> Occlusion:
+        """Hides a region and asks how probable the reply still is; see `flmm.chat.explain.occlude`."""
+        from flmm.chat.explain import occlude
+
+        return occlude(self, box, mask, **options)
 
 
 def decode(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, list[Span]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flmm.api import GroundingModel
+from flmm.chat.look import Look, second_prompt
 from flmm.chat.prompt import Prompt
 from flmm.chat.reply import Grounded, Phrase, Reply
 from flmm.datasets.prompts import Turn
@@ -40,7 +41,13 @@ def save(conversation: Conversation, folder: str | Path) -> None:
     for name, picture in zip(names, conversation.pictures, strict=True):
         picture.image.save(part / name)
     replies = [written(reply) for reply in conversation.replies]
-    content = {"system": conversation.system, "pictures": names, "replies": replies}
+    looks = [
+        {"reply": index, "box": look.box, "picture": look.picture} | written(look.second)
+        for look in conversation.looks
+        for index, reply in enumerate(conversation.replies)
+        if reply is look.first
+    ]
+    content = {"system": conversation.system, "pictures": names, "replies": replies, "looks": looks}
     (part / FILE).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
     publish(part, folder)
 
@@ -50,7 +57,7 @@ def written(reply: Reply) -> dict[str, Any]:
     turn = reply.prompt.turns[-1]
     return {
         "question": turn.question,
-        "pictures": turn.pictures,
+        "shown": turn.pictures,
         "text": reply.text,
         "token_ids": reply.token_ids,
         "cut": reply.cut,
@@ -69,14 +76,24 @@ def load(folder: str | Path, model: GroundingModel) -> Conversation:
     conversation = Conversation(model, [file.parent / name for name in content["pictures"]], content["system"])
     turns: list[Turn] = []
     for record in content["replies"]:
-        turns.append(Turn(record["question"], record["pictures"]))
+        turns.append(Turn(record["question"], record["shown"]))
         shown = tuple(conversation.pictures[: sum(turn.pictures for turn in turns)])
-        reply = Reply(Prompt(model, shown, tuple(turns), content["system"]), record["token_ids"], cut=record["cut"])
-        if reply.text != record["text"]:
-            raise ValueError(
-                f"{file}: the tokens of {record['text']!r} mean {reply.text!r} to this LMM: load the model that said it"
-            )
-        reply.grounded += [Grounded(**one | {"phrase": Phrase(**one["phrase"])}) for one in record["grounded"]]
-        conversation.replies.append(reply)
-        turns[-1] = Turn(record["question"], record["pictures"], record["token_ids"])
+        conversation.replies.append(read(Prompt(model, shown, tuple(turns), content["system"]), record, file))
+        turns[-1] = Turn(record["question"], record["shown"], record["token_ids"])
+    for record in content["looks"]:
+        first, box = conversation.replies[record["reply"]], tuple(record["box"])
+        crop = first.shown(record["picture"]).image.crop(box)
+        second = read(second_prompt(first.prompt, crop), record, file)
+        conversation.looks.append(Look(box, record["picture"], first, second))
     return conversation
+
+
+def read(prompt: Prompt, record: dict[str, Any], file: Path) -> Reply:
+    """A reply from JSON; ValueError when its tokens mean something else to this LMM."""
+    reply = Reply(prompt, record["token_ids"], cut=record["cut"])
+    if reply.text != record["text"]:
+        raise ValueError(
+            f"{file}: the tokens of {record['text']!r} mean {reply.text!r} to this LMM: load the model that said it"
+        )
+    reply.grounded += [Grounded(**one | {"phrase": Phrase(**one["phrase"])}) for one in record["grounded"]]
+    return reply
