@@ -66,11 +66,16 @@ class Grounding:
         """The M phrases, as they stand in the text."""
         return [self.text[start:end] for start, end in self.spans]
 
-    def draw(self, targets: np.ndarray | None = None) -> Image.Image:
-        """A picture of it all: text, image, attention, coarse and refined masks, and ground truth if given."""
+    def draw(self, targets: np.ndarray | None = None, clusters: np.ndarray | None = None) -> Image.Image:
+        """A picture of it all: text, image, attention, coarse and refined masks, and ground truth if given.
+
+        Args:
+            targets: [M, H, W] bool, ground truth.
+            clusters: [M, h, w] bool, of `flmm.evaluation.clusters.attention_cluster`.
+        """
         from flmm.evaluation.drawings import draw
 
-        return draw(self, targets)
+        return draw(self, targets, clusters)
 
 
 class GroundingModel:

@@ -91,6 +91,20 @@ class Conversation:
         """
         return self._pieces(self._prompt(question), max_new_tokens, generate)
 
+    def recall(self, question: str, text: str) -> Reply:
+        """Puts a turn into the history as if it had been held here.
+
+        Args:
+            question: As of `ask`.
+            text: What the LMM is to have replied.
+
+        Returns:
+            The reply, which is also added to `replies`.
+        """
+        token_ids = self.model.builder.tokenizer.encode(text, add_special_tokens=False)
+        self.replies.append(Reply(self._prompt(question), token_ids))
+        return self.replies[-1]
+
     def stop(self) -> None:
         """Ends the reply that is being given after its newest token; from another thread, or between two pieces."""
         self._stop.set()
