@@ -26,6 +26,6 @@ def attention_cluster(maps: np.ndarray, seed: int = 0, tries: int = 10) -> np.nd
     generator = np.random.default_rng(seed)
     splits = [kmeans2(points, 2, minit="++", seed=generator) for _ in range(tries)]
     _, labels = min(splits, key=lambda split: ((points - split[0][split[1]]) ** 2).sum())
-    strength = cells.sum(1)
+    strength = (cells / cells.sum(0).clip(min=1e-12)).sum(1)  # every map counts the same, as in Grounding.attention
     means = [strength[labels == cluster].mean() if (labels == cluster).any() else -1 for cluster in (0, 1)]
     return (labels == int(np.argmax(means))).reshape(height, width)
