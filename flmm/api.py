@@ -15,8 +15,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
+from flmm.datasets.images import load_image
 from flmm.datasets.phrases import Span, find_phrases
-from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder, load_image
+from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder
 from flmm.evaluation import binary_masks, masks_to_boxes
 from flmm.models.backbone import Reading
 from flmm.models.functional import crop_to_picture
@@ -83,17 +84,16 @@ class GroundingModel:
 
     Args:
         model: A FrozenLMM.
-        settings: Keywords of `SampleBuilder`: how the model was trained to read pictures and texts.
+        builder: Makes its samples as it was trained to read pictures and texts.
 
     Attributes:
         model: The FrozenLMM.
         builder: Makes its samples.
     """
 
-    def __init__(self, model: Any, settings: dict[str, Any]):
+    def __init__(self, model: Any, builder: SampleBuilder):
         self.model = model
-        self.settings = settings
-        self.builder = SampleBuilder(**settings)
+        self.builder = builder
 
     def ground(
         self, image: str | Path | Image.Image | np.ndarray, text: str, phrases: Phrases | None = None
@@ -238,7 +238,7 @@ def load(
         )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(settings, checkpoint, device)
-    return GroundingModel(model, sample_settings(settings))
+    return GroundingModel(model, SampleBuilder(**sample_settings(settings)))
 
 
 def as_picture(image: str | Path | Image.Image | np.ndarray) -> Image.Image:

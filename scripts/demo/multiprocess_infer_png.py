@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from flmm.api import Grounding, GroundingModel
-from flmm.config import png_dataset, sample_settings
+from flmm.config import png_dataset
 from flmm.evaluation.clusters import attention_cluster
 from flmm.evaluation.run import Evaluation, arguments
 from flmm.models.functional import crop_to_picture
@@ -27,7 +27,7 @@ def main() -> None:
     evaluation.folder.mkdir(parents=True, exist_ok=True)
     for split in args.split:
         dataset = png_dataset(evaluation.config, args.data_root, split)
-        model = GroundingModel(evaluation.model, sample_settings(evaluation.config))
+        model = GroundingModel(evaluation.model, dataset.builder)
         mine = range(min(args.limit, len(dataset)))[accelerator.process_index :: accelerator.num_processes]
         for index in tqdm(mine, desc=f"png_{split}", disable=not accelerator.is_main_process):
             sample = dataset[index]

@@ -7,7 +7,6 @@ from plain_generate import plain
 
 from flmm.api import GroundingModel
 from flmm.chat.reply import phrase_of_tokens
-from flmm.config import sample_settings
 
 QUESTIONS = ("What is shown here?", "And what is beside it?")
 TOKENS = 7
@@ -15,7 +14,7 @@ TOKENS = 7
 
 @pytest.fixture(scope="module")
 def model(built):
-    return GroundingModel(built.model, sample_settings(built.config))
+    return GroundingModel(built.model, built.builder)
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,6 @@ def test_configs(name, lmm):
     config = Config.fromfile(f"configs/mgm/frozen_mgm_{name}_unet_sam_l_refcoco_png.py")
     assert config.model.type is FrozenMGMSAM
     assert config.model.model.type == lmm.from_pretrained
-    png, *expressions = config.train_dataloader.dataset.datasets_list
-    for reader in (png, *(data.pipeline[-1] for data in expressions)):
-        assert (reader.image2tensor, reader.add_image_token) == (False, True)
-        assert reader.image_processor.type is Pad2Square
+    builder = config.train_dataloader.dataset.shared.sample_builder
+    assert (builder.image2tensor, builder.add_image_token) == (False, True)
+    assert builder.image_processor.type is Pad2Square

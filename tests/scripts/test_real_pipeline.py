@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from flmm.api import GroundingModel
 from flmm.datasets.llava_processors import CustomLlavaImageProcessor
+from flmm.datasets.sample import SampleBuilder
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def model():
         "prompt": "<image>\nDescribe it.",
         "prompt_template": {"INSTRUCTION": "USER: {input} ASSISTANT:"},
     }
-    return GroundingModel(flmm_model, settings)
+    return GroundingModel(flmm_model, SampleBuilder(**settings))
 
 
 def noise(width, height):
