@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,13 +14,16 @@ from PIL import Image
 from torch import Tensor
 
 from flmm.boxes import object_boxes
-from flmm.chat.conversation import Reply, decode
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
 from flmm.datasets.images import ImageSource, as_picture, as_rgb
 from flmm.datasets.phrases import Phrases, Span, find_phrases
 from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder
 from flmm.evaluation import binary_masks
+from flmm.models.backbone import Reading
 from flmm.models.functional import crop_to_picture
+
+if TYPE_CHECKING:
+    from flmm.chat import Conversation, Reply
 
 # Logits are made at the size of the picture, for all phrases at once: a photo of 50 megapixels would take 200 MB
 # per phrase. Larger pictures are grounded at this size and their masks enlarged; SAM itself sees 1024 pixels.
@@ -62,15 +65,16 @@ class Grounding:
         """The M phrases, as they stand in the text."""
         return [self.text[start:end] for start, end in self.spans]
 
-    def draw(self, targets: Any = None) -> Image.Image:
+    def draw(self, targets: Any = None, clusters: np.ndarray | None = None) -> Image.Image:
         """A picture of it all: text, image, attention, coarse and refined masks, and ground truth if given.
 
         Args:
             targets: [M, H, W] masks, bool or of two values 0 and 1, or 0 and 255; arrays or tensors.
+            clusters: [M, h, w] bool, of `flmm.evaluation.clusters.attention_cluster`.
         """
         from flmm.evaluation.drawings import draw
 
-        return draw(self, targets)
+        return draw(self, targets, clusters)
 
 
 class GroundingModel:
@@ -104,11 +108,27 @@ class GroundingModel:
                 no token, phrases that overlap.
         """
         picture, spans = as_picture(image), find_phrases(text, [text] if phrases is None else phrases)
-        return self._ground(picture, text, spans, self.builder.ground(_bounded(picture), text, spans))
+        return self._ground(picture, text, spans, self.builder.ground(bounded(picture), text, spans))
 
     def ground_sample(self, sample: dict[str, Any]) -> Grounding:
         """Finds the phrases of a sample of a data set; its text is what the LMM reads after the prompt."""
         return self._ground(as_rgb(sample["image"]), *self._text(sample), sample)
+
+    def chat(self, pictures: Any, **options: Any) -> Conversation:
+        """Begins a conversation with the LMM.
+
+        Args:
+            pictures: A picture as in `ground`, or a list of them for an LMM that reads several.
+            **options: Of `flmm.Conversation`: system, memory.
+
+        Example:
+            chat = model.chat("photo.jpg")
+            reply = chat.ask("Where is the shampoo?")
+            reply.ground(["the dresser"]).draw().save("dresser.png")
+        """
+        from flmm.chat import Conversation
+
+        return Conversation(self, pictures, **options)
 
     def answer(
         self,
@@ -116,7 +136,7 @@ class GroundingModel:
         question: str | None = None,
         max_new_tokens: int = 200,
     ) -> Reply:
-        """What the LMM says about a picture, by greedy decoding; the head plays no part in it.
+        """Lets the LMM say something about a picture: a conversation of one question.
 
         Args:
             image: As in `ground`.
@@ -127,25 +147,23 @@ class GroundingModel:
             The answer; `str(reply)` is its text, `reply.ground(phrases)` finds its phrases in the picture, without
             reading anything again.
         """
-        picture = as_picture(image)
-        builder = self.builder if question is None else self._asking(question)
-        sample = builder.build(_bounded(picture), [], [])
-        answer = self.model.read.generate(sample, max_new_tokens, do_sample=False)
-        text, spans = decode(self.builder.tokenizer, answer.token_ids)
+        return self.chat(image).ask(question, max_new_tokens)
 
-        def ground(phrases: list[Span], mask_ids: Tensor) -> Grounding:
-            reading = answer.reading(mask_ids.to(answer.token_ids.device))
-            with torch.no_grad():
-                (output,) = self.model.ground_readings([reading], [sample])
-            return self._grounding(picture, text, phrases, output, sample["meta_data"])
+    def ground_reading(
+        self, reading: Reading, sample: dict[str, Any], picture: Image.Image, text: str, spans: list[Span]
+    ) -> Grounding:
+        """Finds phrases that the LMM has already read, or said.
 
-        return Reply(text, spans, ground)
-
-    def _asking(self, question: str) -> SampleBuilder:
-        """A builder that asks something else about the picture."""
-        token = self.builder.image_token
-        image = self.builder.prompt.partition(token)[0] + token  # what precedes the image stays
-        return self.builder.with_prompt(f"{image}\n{question}")
+        Args:
+            reading: What was read of M phrases, in one picture.
+            sample: `image` and `meta_data` of the picture, as the LMM saw it.
+            picture: The picture itself.
+            text: The text of the phrases.
+            spans: M pairs (start, end) of its characters.
+        """
+        with torch.no_grad():
+            (output,) = self.model.ground_readings([reading], [sample])
+        return self._grounding(picture, text, spans, output, sample["meta_data"])
 
     def _text(self, sample: dict[str, Any]) -> tuple[str, list[Span]]:
         """The text of a sample, its phrases as they are and what lies between them decoded; and its spans."""
@@ -236,7 +254,8 @@ def usable_device(device: str | torch.device | None) -> torch.device:
     return found
 
 
-def _bounded(picture: Image.Image) -> Image.Image:
+def bounded(picture: Image.Image) -> Image.Image:
+    """The picture, or a copy of at most MAX_SIDE pixels along its longer side."""
     scale = MAX_SIDE / max(picture.size)
     if scale >= 1:
         return picture

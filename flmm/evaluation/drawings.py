@@ -92,12 +92,13 @@ def heat(image: Image.Image, attention: np.ndarray) -> Image.Image:
     return Image.fromarray((0.35 * grey + 0.65 * colours).astype(np.uint8))
 
 
-def draw(grounding: Grounding, targets: Any = None) -> Image.Image:
+def draw(grounding: Grounding, targets: Any = None, clusters: np.ndarray | None = None) -> Image.Image:
     """One row of panels per phrase, below the text in which the phrases have the colours of their masks.
 
     Args:
         grounding: What a model found.
         targets: [M, H, W] ground truth, see `flmm.masks.as_masks`.
+        clusters: [M, h, w] bool over the picture, of `flmm.evaluation.clusters`: another panel beside the attention.
 
     Returns:
         A picture of about 224 pixels per panel, whatever the size of the photo.
@@ -108,7 +109,8 @@ def draw(grounding: Grounding, targets: Any = None) -> Image.Image:
     if targets is not None:
         targets = as_masks(targets, grounding.masks.shape, "targets")
     small = thumbnail(grounding.image)
-    titles = ["image", "attention", "coarse mask", "refined mask"] + ["ground truth"] * (targets is not None)
+    titles = ["image", "attention"] + ["attention, two clusters"] * (clusters is not None)
+    titles += ["coarse mask", "refined mask"] + ["ground truth"] * (targets is not None)
     width = GAP + len(titles) * (PANEL + GAP)
     text = text_block(grounding, width - 2 * GAP)
     row_height = small.height + LINE + GAP
@@ -121,7 +123,7 @@ def draw(grounding: Grounding, targets: Any = None) -> Image.Image:
         y = top + LINE + row * row_height
         words = label(grounding, row, targets)
         pen.text((GAP, y), words, fill=colour_of(row), font=font(13, bold=True, text=words))
-        for column, panel in enumerate(panels(grounding, row, small, targets)):
+        for column, panel in enumerate(panels(grounding, row, small, targets, clusters)):
             canvas.paste(panel, (GAP + column * (PANEL + GAP), y + LINE))
     return canvas
 
@@ -148,14 +150,20 @@ def thumbnail(image: Image.Image) -> Image.Image:
     return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
 
 
-def panels(grounding: Grounding, phrase: int, small: Image.Image, targets: np.ndarray | None) -> list[Image.Image]:
+def panels(
+    grounding: Grounding,
+    phrase: int,
+    small: Image.Image,
+    targets: np.ndarray | None,
+    clusters: np.ndarray | None = None,
+) -> list[Image.Image]:
     """The panels of a phrase; the first shows its box."""
     colour = [colour_of(phrase)]
     boxed = small.copy()
     box = grounding.boxes[phrase] * (small.width / grounding.image.width)
     if grounding.masks[phrase].any():
         ImageDraw.Draw(boxed).rectangle([*box[:2], *np.maximum(box[2:] - 1, box[:2])], outline=colour[0], width=2)
-    masks = [grounding.coarse_masks, grounding.masks] + ([] if targets is None else [targets])
+    masks = [one for one in (clusters, grounding.coarse_masks, grounding.masks, targets) if one is not None]
     painted = [overlay(small, stack[phrase][None], colour) for stack in masks]
     return [boxed, heat(small, grounding.attention[phrase]), *painted]
 
