@@ -39,6 +39,8 @@ def read_config(path: str | Path) -> Any:
         raise ValueError(f"config {path} has a syntax error in line {error.lineno}: {error.msg}") from error
     except (OSError, ValueError) as error:  # mmengine's words for another ending, or bytes that are no text
         raise ValueError(f"{path} cannot be read as a config ({error}): name a .py file of configs/") from error
+    except (ImportError, NameError, AttributeError, TypeError, LookupError, RuntimeError) as error:
+        raise ValueError(f"config {path} cannot be run ({type(error).__name__}: {error}): correct it") from error
     if not isinstance(config.get("model"), Mapping):
         raise ValueError(f"config {path} has no `model`: name a config such as {TINY_CONFIG}")
     return config

@@ -13,6 +13,7 @@ import flmm  # noqa: E402
 from flmm import api  # noqa: E402
 from flmm.boxes import object_boxes  # noqa: E402
 from flmm.cli.main import main  # noqa: E402
+from flmm.config import read_config  # noqa: E402
 from flmm.evaluation.drawings import INK, coloured_words, font, letters  # noqa: E402
 
 CONFIG = str(Path(__file__).parent / "helpers" / "fake_config.py")
@@ -106,6 +107,33 @@ def test_bad_input_says_what_to_do(model, image, tmp_path, checkpoint):
         flmm.load(CONFIG, tmp_path / "head.pth")
     with pytest.raises(FileNotFoundError, match="config"):
         flmm.load(tmp_path / "config.py", checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("gpu", "unknown device 'gpu': use cpu, cuda"),
+        ("cuda:99", r"device cuda:99 is not there \(\d+ GPUs are usable\)"),
+    ],
+)
+def test_devices_that_are_not_there(device, message, checkpoint):
+    with pytest.raises(ValueError, match=message):
+        flmm.load(CONFIG, checkpoint, device)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.py", b"model = dict(\n", r"a.py has a syntax error in line 1"),
+        ("a.py", b"x = 1\n", "a.py has no `model`"),
+        ("a.py", b"model = dict(type=Nothing)\n", "a.py cannot be run .*Nothing"),
+        ("a.jpg", b"\xff\xd8\xff", "a.jpg cannot be read as a config"),
+    ],
+)
+def test_configs_that_are_broken_are_told_in_a_line(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_config(tmp_path / name)
 
 
 def test_the_words_of_a_span_are_coloured_where_it_is():
