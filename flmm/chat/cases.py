@@ -113,11 +113,15 @@ def run_cases(
         A record per case: `case`, `run`, `answer`, `phrases`, `grounded`, `look`, `iou`, `seconds`, `tags`.
     """
     from flmm.evaluation.records import write_json
+    from flmm.training.fingerprint import file_digest
 
     for folder in ("samples", "pictures"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     for case in cases:
-        head = {"case": asdict(case), "run": {**run, "max_new_tokens": max_new_tokens, "low_iou": low_iou}}
+        image = root / case.image_path
+        picture = file_digest(image) if image.is_file() else "none"
+        options = {"max_new_tokens": max_new_tokens, "low_iou": low_iou}
+        head = {"case": asdict(case), "picture": picture, "run": {**run, **options}}
         file = out / "samples" / f"{case.id}.json"
         if file.is_file() and head.items() <= (record := json.loads(file.read_text())).items():
             yield record

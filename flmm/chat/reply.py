@@ -118,7 +118,7 @@ class Reply:
             raise ValueError(f"the LMM said nothing to {self.question!r}, so there is nothing to ground: ask otherwise")
         phrases = self.phrases() if phrases is None else phrases
         if isinstance(phrases, str | Phrase):
-            raise ValueError(f"phrases is {phrases!r}: give a list of phrases, [{phrases!r}]")
+            phrases = [phrases]
         if len(phrases) > MOST_PHRASES:
             raise ValueError(
                 f"{len(phrases)} phrases, but at most {MOST_PHRASES} can be grounded at a time: use several calls"

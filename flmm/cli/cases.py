@@ -35,13 +35,16 @@ def run(args: argparse.Namespace) -> int:
     from flmm.api import load
     from flmm.chat.case_report import PAGE, make_report, read_report, write_report
     from flmm.chat.cases import read_cases, run_cases
+    from flmm.config import read_config, sample_settings
+    from flmm.evaluation.identity import model_identity
     from flmm.evaluation.tables import print_table
-    from flmm.training.fingerprint import path_digest
 
     cases = read_cases(args.manifest)[: args.limit]
     old = None if args.compare is None else read_report(args.compare)
     checkpoint = args.checkpoint or (TINY_CHECKPOINT if args.config == TINY_CONFIG else None)
-    setup = {"config": args.config, "checkpoint": checkpoint, "weights": checkpoint and path_digest(checkpoint)}
+    plain = read_config(args.config).to_dict()
+    identity = model_identity(plain["model"], sample_settings(plain), checkpoint)
+    setup = {"config": args.config, "checkpoint": checkpoint, **identity}
     out = Path(args.out or Path("work_dirs/cases", Path(args.manifest).stem))
     model = load(args.config, args.checkpoint, args.device)
     work = run_cases(model, cases, Path(args.manifest).parent, out, setup, args.max_new_tokens, args.iou)

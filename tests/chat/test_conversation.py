@@ -135,7 +135,7 @@ def test_what_cannot_be_grounded_is_refused(chat):
     reply = chat.ask()
     with pytest.raises(ValueError, match="not in the text"):
         reply.ground(["a green dragon"])
-    with pytest.raises(ValueError, match="give a list"):
+    with pytest.raises(ValueError, match="'a dog' is not in the text"):
         reply.ground("a dog")
     with pytest.raises(ValueError, match=f"300 phrases, but at most {MOST_PHRASES}"):
         reply.ground([reply.text] * 300)
