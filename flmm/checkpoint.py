@@ -102,6 +102,8 @@ def load_head(model: nn.Module, path: str | os.PathLike) -> LoadReport:
     needed = trainable(model)
     if not needed:
         raise ValueError(f"cannot load {path}: the model has no trainable parameter; load before freezing it")
+    if train_only := getattr(model, "train_only", None):  # a head that has no such part yet gets it by training
+        needed = {name: value for name, value in needed.items() if name in found or name.split(".")[0] != train_only}
     _check_complete(path, needed, found)
     with torch.no_grad():
         for name, parameter in needed.items():
@@ -118,7 +120,8 @@ def _check_complete(path: str | os.PathLike, needed: dict[str, nn.Parameter], fo
     if missing:
         raise ValueError(
             f"{path} lacks {len(missing)} of the {len(needed)} parameters of the head: {_some(missing)}. "
-            "Was it saved by another model, or with another `sam` or `mask_head` setting?"
+            "Was it saved by another model, or with another `sam`, `mask_head` or `keywords` setting? A selector for a "
+            "head without one is trained by `flmm train CONFIG --only keywords --cfg-options load_from=HEAD`"
         )
     wrong = [
         f"{name}: file {tuple(found[name].shape)}, model {tuple(parameter.shape)}"

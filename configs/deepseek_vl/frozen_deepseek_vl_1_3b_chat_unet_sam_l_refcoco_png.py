@@ -28,3 +28,10 @@ model.update(
     model=dict(lmm, type=MultiModalityCausalLM.from_pretrained, torch_dtype=torch.bfloat16),
     tokenizer=tokenizer,
 )
+
+# The reference's words for visual chain of thought: no space behind the question, and DeepSeek-VL's system text.
+visual_cot = dict(
+    think="{question}First think which object in this image is most relevant to the question.",
+    system="You are a helpful language and vision assistant. You are able to understand the visual content that the "
+    "user provides, and assist the user with a variety of tasks using natural language.",
+)

@@ -8,8 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from flmm.api import GroundingModel, bounded
-from flmm.datasets.images import as_picture
+from flmm.api import GroundingModel, as_picture, bounded
 from flmm.datasets.prompts import Turn
 
 
@@ -29,7 +28,7 @@ class Picture:
 
     @classmethod
     def of(cls, model: GroundingModel, image: Any) -> Picture:
-        """Prepares a file, PIL picture or array (errors: `flmm.datasets.images.as_picture`)."""
+        """Prepares a file, PIL picture or array (errors: `flmm.api.as_picture`)."""
         picture = as_picture(image)
         small = bounded(picture)
         return cls(picture, small, model.builder.process(small))

@@ -14,6 +14,7 @@ from flmm.api import Grounding
 from flmm.chat.phrases import noun_phrases
 from flmm.chat.prompt import Prompt
 from flmm.datasets.phrases import NO_PHRASE, Span, find_phrases
+from flmm.datasets.words import phrase_spans, words_of_tokens
 from flmm.evaluation.records import encode_mask
 from flmm.models.backbone import Reading
 from flmm.models.reader import Answer
@@ -97,8 +98,18 @@ class Reply:
         return [self.text[start:end] for start, end in self.spans]
 
     def phrases(self) -> list[Phrase]:
-        """The phrases worth grounding: noun phrases; the whole reply when it has none."""
-        return [self.phrase(span) for span in noun_phrases(self.text)] if self.text else []
+        """The phrases worth grounding, by the head's keyword selector if it has one, else by rules for English.
+
+        The whole reply when there is none.
+        """
+        if not self.text:
+            return []
+        selector = self.prompt.model.model.keywords
+        if selector is None:
+            return [self.phrase(span) for span in noun_phrases(self.text)]
+        words = words_of_tokens(self.text, self.spans)
+        phrases = selector.phrases(self.attended().hidden, words)
+        return [self.phrase(span) for span in phrase_spans(self.text, self.spans, phrases) or [(0, len(self.text))]]
 
     def phrase(self, span: Span) -> Phrase:
         """The phrase at some characters (start, end)."""
@@ -118,7 +129,7 @@ class Reply:
             raise ValueError(f"the LMM said nothing to {self.question!r}, so there is nothing to ground: ask otherwise")
         phrases = self.phrases() if phrases is None else phrases
         if isinstance(phrases, str | Phrase):
-            phrases = [phrases]
+            raise ValueError(f"phrases is {phrases!r}: give a list of phrases, [{phrases!r}]")
         if len(phrases) > MOST_PHRASES:
             raise ValueError(
                 f"{len(phrases)} phrases, but at most {MOST_PHRASES} can be grounded at a time: use several calls"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Queue
 from threading import Event
 from typing import Any
@@ -49,6 +49,27 @@ class Pieces(BaseStreamer):
 
     def end(self) -> None:
         """Part of transformers' interface; the conversation ends the queue, also after an error."""
+
+
+class StopAtText(StoppingCriteria):
+    """Ends a generation when its text ends with one of some words.
+
+    transformers' `stop_strings` cannot do it with small vocabularies: it looks for letters of its own in them.
+
+    Args:
+        decode: Token ids -> the text.
+        words: The words.
+    """
+
+    RECENT = 8  # tokens that are decoded
+
+    def __init__(self, decode: Callable[[list[int]], str], words: Sequence[str]):
+        self.decode, self.words = decode, tuple(words)
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]
+        """[B] bool: whether each sequence ends."""
+        texts = [self.decode(ids).strip("\r\n") for ids in input_ids[:, -self.RECENT :].tolist()]
+        return torch.tensor([text.endswith(self.words) for text in texts], device=input_ids.device)
 
 
 class StopWhen(StoppingCriteria):

@@ -45,8 +45,7 @@ def run(args: argparse.Namespace) -> int:
         FileNotFoundError: When a picture, config or checkpoint does not exist.
         ValueError: When one of them cannot be read, or a question cannot be asked.
     """
-    from flmm.api import load
-    from flmm.datasets.images import as_picture
+    from flmm.api import as_picture, load
 
     if args.question is None and (args.json or args.ground is not None):
         raise ValueError("--json and --ground are for scripts: give a --question with them")

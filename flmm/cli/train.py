@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int)
     parser.add_argument(
+        "--only",
+        choices=("keywords",),
+        help="train the keyword selector alone, onto the head that --cfg-options load_from=HEAD names",
+    )
+    parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change settings of the config"
     )
     parser.add_argument("--dry-run", action="store_true", help="check config, files, devices, network, disk; train not")
@@ -44,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if not os.path.isfile(args.config):
         raise FileNotFoundError(f"config {args.config} does not exist")
+    if args.only:
+        _train_only(args)
     nodes, processes = (int(os.environ.get(name, 1)) for name in ("NNODES", "NPROC_PER_NODE"))
     by_torchrun = args.launcher != "slurm" and nodes * processes > 1
     if by_torchrun:
@@ -54,6 +62,21 @@ def run(args: argparse.Namespace) -> int:
     if status and args.dry_run and nodes > 1:
         print(f"flmm train: not ready: a finding above, or not all {nodes} nodes came to {os.environ['ADDR']} in time")
     return status if status >= 0 else 128 - status
+
+
+def _train_only(args: argparse.Namespace) -> None:
+    """Writes ``--only`` as settings of the config, and gives the run a folder apart from the head's.
+
+    Raises:
+        ValueError: When no trained head is named.
+    """
+    named = any(option.startswith(("load_from=", "model.pretrained=")) for option in args.cfg_options)
+    if not named and not args.resume:
+        raise ValueError(
+            f"--only {args.only} trains onto a head that is trained already: add --cfg-options load_from=HEAD.pth"
+        )
+    args.cfg_options = [f"model.train_only={args.only}", *args.cfg_options]
+    args.work_dir = args.work_dir or os.path.join("work_dirs", f"{Path(args.config).stem}_{args.only}")
 
 
 def _supervise(command: Sequence[str]) -> int:

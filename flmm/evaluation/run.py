@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from flmm.evaluation.identity import data_identity, model_identity
 from flmm.evaluation.records import KINDS, Record, RecordStore, phrase_records, write_json
 
 Metrics = dict[str, Any]
+Evaluate = Callable[[Sequence[Any]], list[Record]]
 
 
 def arguments(description: str, splits: Sequence[str], default: Sequence[str]) -> argparse.ArgumentParser:
@@ -75,18 +77,20 @@ class Evaluation:
 
     Args:
         args: What `arguments` parsed.
+        **defaults: Settings of the model, for configs that do not name them.
 
     Attributes:
         accelerator: The processes.
         folder: Where everything is written.
     """
 
-    def __init__(self, args: argparse.Namespace):
+    def __init__(self, args: argparse.Namespace, **defaults: Any):
         # Processes wait for the slowest one at the end of a split, which may take hours on real data.
         patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
         self.accelerator = Accelerator(kwargs_handlers=[patience])
         self.args = args
         self.config = read_config(args.config)
+        self.config.model = {**defaults, **self.config.model}
         self.folder = Path(args.output or _default_output(args))
         set_seed(0)  # a head without checkpoint must be the same in every process
         self.model = build_model(self.config, args.checkpoint, self.accelerator.device)
@@ -97,13 +101,26 @@ class Evaluation:
         if args.checkpoint is None:
             self.accelerator.print("no --checkpoint: evaluating the head as the config builds it")
 
-    def records(self, split: str, protocol: str, build: Callable[[], Any]) -> list[Record]:
+    def records(
+        self,
+        split: str,
+        protocol: str,
+        build: Callable[[], Any],
+        evaluate: Evaluate | None = None,
+        files: Sequence[str | Path] | None = None,
+        folders: Sequence[str | Path] = (),
+        **about: Any,
+    ) -> list[Record]:
         """Evaluates the samples of a split that have no record yet; returns the records of all, in order.
 
         Args:
             split: Name of the data.
             protocol: Name of the way they are evaluated in; both name the folder.
             build: Makes the data set.
+            evaluate: Makes the records of some of its items; by default those of phrases and their masks.
+            files: What the data set is read from; by default the annotation files and folders of the split.
+            folders: Folders that it is read from.
+            **about: What else the records depend on.
 
         Returns:
             The records without their masks, in the main process; nothing in the others.
@@ -111,12 +128,15 @@ class Evaluation:
         store = RecordStore(self.folder / f"{split}.{protocol}")
         if self.accelerator.is_main_process:
             root = self.args.data_root
-            data = data_identity(annotation_files(root, split), picture_folders(root, split))
-            about = {"data_root": root, "split": split, "protocol": protocol}
+            if files is None:
+                files, folders = annotation_files(root, split), picture_folders(root, split)
+            data = data_identity(tuple(map(Path, files)), tuple(map(Path, folders)))
+            about |= {"data_root": root, "split": split, "protocol": protocol}
             store.claim({**self._identity, **data, **about}, self.args.overwrite)
         dataset = build()
         count = min(len(dataset), self.args.limit or len(dataset))
-        self._evaluate(dataset, store, self._queue(store.missing(count)), f"{split} ({protocol})")
+        make = evaluate or partial(evaluate_items, self.model)
+        self._evaluate(dataset, make, store, self._queue(store.missing(count)), f"{split} ({protocol})")
         self.accelerator.wait_for_everyone()
         return store.read(count) if self.accelerator.is_main_process else []
 
@@ -128,7 +148,7 @@ class Evaluation:
         return Queue(broadcast_object_list([missing])[0], PrefixStore(f"queue{self._queues}", _get_default_store()))
 
     @torch.no_grad()
-    def _evaluate(self, dataset: Any, store: RecordStore, queue: Queue, title: str) -> None:
+    def _evaluate(self, dataset: Any, evaluate: Evaluate, store: RecordStore, queue: Queue, title: str) -> None:
         ahead = 1 if self.args.workers else None  # a worker that has taken many samples would keep them from others
         batches = DataLoader(
             dataset,
@@ -140,7 +160,7 @@ class Evaluation:
         hidden = not self.accelerator.is_main_process
         with tqdm(desc=title, unit="image", total=len(queue.indices), disable=hidden) as bar:
             for items in batches:
-                for record in evaluate_items(self.model, items):
+                for record in evaluate(items):
                     position = queue.taken.popleft()  # the loader keeps the order
                     index = queue.indices[position]
                     store.write(index, {"index": index, **record})
@@ -197,7 +217,7 @@ def evaluate_items(model: Any, items: Sequence[Any]) -> list[Record]:
         ValueError: When a sample cannot be grounded; names its file, or those of the items.
     """
     groups = [item if isinstance(item, list) else [item] for item in items]
-    with _naming_files(groups):
+    with naming_files(_names(groups)):
         outputs = iter(model([sample for group in groups for sample in group], mode="tensor"))
     return [_record(group, [next(outputs) for _ in group]) for group in groups]
 
@@ -205,20 +225,23 @@ def evaluate_items(model: Any, items: Sequence[Any]) -> list[Record]:
 def _record(samples: list[Any], outputs: list[Any]) -> Record:
     """The record of the samples of one picture."""
     height, width = samples[0]["gt_masks"].shape[-2:]
-    with _naming_files([samples]):
+    with naming_files(_names([samples])):
         pairs = zip(samples, outputs, strict=True)
         phrases = [phrase for sample, output in pairs for phrase in phrase_records(sample, output)]
     return {"file_name": samples[0].get("file_name"), "height": height, "width": width, "phrases": phrases}
 
 
+def _names(groups: Sequence[list[Any]]) -> list[str]:
+    return [str(group[0].get("file_name")) for group in groups]
+
+
 @contextmanager
-def _naming_files(groups: Sequence[list[Any]]) -> Iterator[None]:
-    """Puts the files of the samples in front of what a ValueError says."""
+def naming_files(names: Sequence[str]) -> Iterator[None]:
+    """Puts the files that are worked on in front of what a ValueError says."""
     try:
         yield
     except ValueError as error:
-        names = ", ".join(str(group[0].get("file_name")) for group in groups)
-        raise ValueError(f"{names}: {error}") from error
+        raise ValueError(f"{', '.join(names)}: {error}") from error
 
 
 def evaluate_png(evaluation: Evaluation, split: str) -> Metrics:

@@ -40,11 +40,13 @@ class Reading:
         attention: V tensors [L, A, M, h, w], softmaxed over all keys, rows merged by phrase; V views per picture.
         hidden: [L, T_total, D], outputs of the layers at the phrase tokens (the last one after the final norm).
         mask_ids: [S], the phrase of each token, -1 for none.
+        text: [L, T, D], as `hidden` but at all tokens of the text; None unless the reader keeps it.
     """
 
     attention: list[Tensor]
     hidden: Tensor
     mask_ids: Tensor
+    text: Tensor | None = None
 
     @property
     def phrase_ids(self) -> Tensor:

@@ -34,6 +34,7 @@ class Capture:
     Attributes:
         rows: B tensors [T] of positions: the observed tokens. None observes the newest token of each sequence, in every
             pass over one token (generation with a cache).
+        hidden_rows: As `rows`, the tokens whose hidden states are kept.
         keep: Maps the attention of one layer, [A, T, S], and the index of the sequence in the batch (or, while
             generating, of the new token) to whatever is worth keeping.
         implementation: The attention implementation that does the decoder's own work.
@@ -42,6 +43,7 @@ class Capture:
     """
 
     rows: Rows
+    hidden_rows: Rows
     keep: Keep
     implementation: str
     attention: dict[int, list[Any]] = field(default_factory=dict)
@@ -60,7 +62,7 @@ _capturing = threading.RLock()
 
 
 @contextmanager
-def capture(decoder: Any, rows: Rows, keep: Keep) -> Iterator[Capture]:
+def capture(decoder: Any, rows: Rows, keep: Keep, hidden_rows: Rows = None) -> Iterator[Capture]:
     """Observes `decoder`: one pass over a batch without a cache, or generation.
 
     Args:
@@ -68,6 +70,7 @@ def capture(decoder: Any, rows: Rows, keep: Keep) -> Iterator[Capture]:
         rows: B tensors [T] of positions of the tokens to observe; None while one sequence is generated.
         keep: Called with the attention of each layer and sequence, [A, T, S] in the decoder's dtype, softmaxed
             in float32 over all keys, and the index of the sequence or new token; its result is stored.
+        hidden_rows: Positions of the tokens whose hidden states are kept; by default those of `rows`.
 
     Yields:
         The `Capture` that the passes fill.
@@ -79,7 +82,7 @@ def capture(decoder: Any, rows: Rows, keep: Keep) -> Iterator[Capture]:
         config = decoder.config
         # eager is what transformers falls back to; its masks cost S x S floats and it is never the fastest
         implementation = "sdpa" if config._attn_implementation in (None, "eager") else config._attn_implementation
-        captured = Capture(rows, keep, implementation)
+        captured = Capture(rows, rows if hidden_rows is None else hidden_rows, keep, implementation)
         hooks = [
             layer.register_forward_hook(partial(_keep_hidden, captured, index))
             for index, layer in enumerate(decoder.layers[:-1])
@@ -142,8 +145,8 @@ def attention_rows(
 
 def _keep_hidden(captured: Capture, index: int, _module: nn.Module, _args: Any, output: Any) -> None:
     output = output[0] if isinstance(output, tuple) else output
-    if captured.rows is not None:
-        rows = zip(output, captured.rows, strict=True)
+    if captured.hidden_rows is not None:
+        rows = zip(output, captured.hidden_rows, strict=True)
         captured.hidden[index] = [tokens[own.to(tokens.device)] for tokens, own in rows]
     elif output.shape[1] == 1:
         captured.hidden.setdefault(index, []).append(output[0])

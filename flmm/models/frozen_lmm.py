@@ -10,6 +10,7 @@ from xtuner.registry import BUILDER
 
 from flmm.models.backbone import Backbone, Reading
 from flmm.models.functional import crop_to_picture, rows_by_phrase, split_by_phrase, stack_maps, weigh_layers
+from flmm.models.keywords import KeywordSelector, is_caption
 from flmm.models.losses import average_over_masks, mask_losses, resize_ground_truth
 from flmm.models.reader import Merge, Reader, Sample
 
@@ -26,6 +27,13 @@ def build(part: Any, **given: Any) -> Any:
     return BUILDER.build({**part, **given}) if isinstance(part, dict) else part
 
 
+def build_selector(keywords: Any, backbone: Backbone) -> Any:
+    """A KeywordSelector of settings without the sizes of the LMM; one that is built, or None, passes through."""
+    if isinstance(keywords, dict):
+        keywords = {"type": KeywordSelector, **keywords}
+    return build(keywords, num_layers=backbone.num_layers, hidden_size=backbone.hidden_size)
+
+
 class FrozenLMM(BaseModel):
     """A frozen LMM, a U-Net over its attention maps and, optionally, SAM.
 
@@ -39,6 +47,8 @@ class FrozenLMM(BaseModel):
         pretrained: Checkpoint of the trained parameters.
         max_tokens: Most tokens that the LMM reads in one pass, over the samples of a batch.
         cache: TensorCache or its config (`flmm.training.cache`); None keeps nothing.
+        keywords: Settings of a `KeywordSelector`, or one; None leaves it out.
+        train_only: 'keywords' trains the selector alone, made if need be; the rest of the head is saved as it is.
 
     Attributes:
         read: Runs the LMM over samples: list of samples -> list of Reading.
@@ -56,6 +66,8 @@ class FrozenLMM(BaseModel):
         pretrained: str | None = None,
         max_tokens: int = 16_384,
         cache: Any = None,
+        keywords: Any = None,
+        train_only: Literal["keywords"] | None = None,
     ):
         super().__init__()
         self.backbone = backbone
@@ -66,8 +78,12 @@ class FrozenLMM(BaseModel):
             self.text_proj = nn.Linear(backbone.hidden_size, self.sam.embed_dim)
         self.loss_mask = build(loss_mask)
         self.loss_dice = build(loss_dice)
+        if train_only not in (None, "keywords"):
+            raise ValueError(f"train_only={train_only!r}, but only 'keywords' can be trained alone")
+        self.train_only = train_only
+        self.keywords = build_selector({} if train_only and keywords is None else keywords, backbone)
         self.cache = build(cache)
-        self.read = Reader(backbone, merge, max_tokens)
+        self.read = Reader(backbone, merge, max_tokens, keep_text=self.keywords is not None)
         self.encode = None if self.sam is None else self.sam.encode
         if self.cache is not None:
             self.read = self.cache.reader(self.read)
@@ -154,9 +170,20 @@ class FrozenLMM(BaseModel):
         }
 
     def loss(self, samples: list[Sample]) -> dict[str, Tensor]:
-        """Training terms of coarse (`*`) and refined (`sam_*`) masks, averaged over all masks."""
+        """Training terms of coarse (`*`) and refined (`sam_*`) masks, averaged over all masks, and of keywords."""
+        if self.train_only == "keywords":
+            captions = [sample for sample in samples if is_caption(sample)]
+            return self.keywords.loss(self.read(captions) if captions else [])
+        readings = self.read(samples)
+        terms = self._all_mask_losses(readings, samples)
+        if self.keywords is not None:
+            pairs = zip(readings, samples, strict=True)
+            terms |= self.keywords.loss([reading for reading, sample in pairs if is_caption(sample)])
+        return terms
+
+    def _all_mask_losses(self, readings: list[Reading], samples: list[Sample]) -> dict[str, Tensor]:
         terms = []
-        for sample, output in zip(samples, self.ground(samples), strict=True):
+        for sample, output in zip(samples, self.ground_readings(readings, samples), strict=True):
             term = self._mask_losses(output["pred_masks"], sample)
             if self.sam is not None:
                 refined = self._mask_losses(output["sam_pred_masks"], sample)

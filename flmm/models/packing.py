@@ -24,10 +24,12 @@ class Pack:
     Attributes:
         tokens: What the LMM will read, phrases numbered on from text to text.
         mask_ids: [S] of each text, with picture and prompt, its phrases numbered from 0.
+        lengths: Tokens of each text.
     """
 
     tokens: Tokens
     mask_ids: list[Tensor]
+    lengths: list[int]
 
     def unpack(self, reading: Reading) -> list[Reading]:
         """What was read of the sequence -> of each text."""
@@ -35,7 +37,9 @@ class Pack:
         rows = [int((mask_ids >= 0).sum()) for mask_ids in self.mask_ids]
         attention = zip(*(view.split(phrases, dim=2) for view in reading.attention), strict=True)
         hidden = reading.hidden.split(rows, dim=1)
-        return [Reading(list(views), *own) for views, *own in zip(attention, hidden, self.mask_ids, strict=True)]
+        texts = [None] * len(rows) if reading.text is None else reading.text.split(self.lengths, dim=1)
+        parts = zip(attention, hidden, self.mask_ids, texts, strict=True)
+        return [Reading(list(views), *own) for views, *own in parts]
 
 
 def same_picture(samples: Sequence[Sample], max_tokens: int) -> Iterator[list[int]]:
@@ -67,6 +71,11 @@ def prompt_length(sample: Sample) -> int:
     return 0 if (sample["mask_ids"][:length] >= 0).any() else length
 
 
+def text_length(sample: Sample) -> int:
+    """Tokens of the text, which are the last ones and have labels; 0 when the sample does not say."""
+    return int((sample["labels"] != UNLABELLED).sum()) if "labels" in sample else 0
+
+
 @torch.no_grad()
 def pack(backbone: Backbone, samples: list[Sample]) -> Pack | None:
     """Packs samples of the same picture and prompt; None when the LMM has to read them one by one.
@@ -91,7 +100,7 @@ def pack(backbone: Backbone, samples: list[Sample]) -> Pack | None:
     head = tokens.mask_ids[:start]
     own = [torch.cat([head, sample["mask_ids"][prompt:].to(head)]) for sample in samples]
     inputs = tokens.inputs | side_by_side(tokens, start, torch.tensor(lengths, device=head.device))
-    return Pack(Tokens(inputs, tokens.mask_ids, tokens.views), own)
+    return Pack(Tokens(inputs, tokens.mask_ids, tokens.views), own, lengths)
 
 
 def joined_texts(values: list[Tensor], prompt: int) -> Tensor:

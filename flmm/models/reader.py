@@ -11,7 +11,7 @@ from torch import Tensor
 from flmm.models.backbone import UNLABELLED, Backbone, Reading, Tokens, check_length, check_phrases
 from flmm.models.capture import capture
 from flmm.models.functional import finest_size, fold_rows, merge_rows, rows_by_phrase
-from flmm.models.packing import Sample, pack, same_picture
+from flmm.models.packing import Sample, pack, same_picture, text_length
 
 Merge = Literal["mean", "max"]
 # Inputs that can be padded on the right: no token sees a later one, so padding changes nothing.
@@ -60,12 +60,13 @@ class Reader:
         backbone: The frozen LMM.
         merge: How the attention rows of a phrase become one.
         max_tokens: Most tokens of one pass, padding included; one longer sample still gets a pass of its own.
+        keep_text: Keep the hidden states of all tokens of a text, not of its phrases alone (`Reading.text`).
     """
 
-    def __init__(self, backbone: Backbone, merge: Merge, max_tokens: int):
+    def __init__(self, backbone: Backbone, merge: Merge, max_tokens: int, keep_text: bool = False):
         if merge not in ("mean", "max"):
             raise ValueError(f"merge={merge!r}, but rows of a phrase can be merged by 'mean' or 'max' only")
-        self.backbone, self.merge, self.max_tokens = backbone, merge, max_tokens
+        self.backbone, self.merge, self.max_tokens, self.keep_text = backbone, merge, max_tokens, keep_text
 
     @torch.no_grad()
     def __call__(self, samples: list[Sample]) -> list[Reading]:
@@ -81,9 +82,11 @@ class Reader:
             if packed is None:
                 single |= {i: self.tokens(samples[i]) for i in group}
             else:
-                readings |= zip(group, packed.unpack(self.read([packed.tokens])[0]), strict=True)
+                (reading,) = self.read([packed.tokens], [sum(packed.lengths)])
+                readings |= zip(group, packed.unpack(reading), strict=True)
         for chosen in passes(single, self.max_tokens):
-            readings |= zip(chosen, self.read([single[i] for i in chosen]), strict=True)
+            lengths = [text_length(samples[i]) for i in chosen]
+            readings |= zip(chosen, self.read([single[i] for i in chosen], lengths), strict=True)
         return [readings[i] for i in range(len(samples))]
 
     def tokens(self, sample: Sample) -> Tokens:
@@ -94,10 +97,12 @@ class Reader:
         return tokens
 
     @torch.no_grad()
-    def read(self, batch: list[Tokens]) -> list[Reading]:
-        """Reads a batch in one pass of the decoder."""
+    def read(self, batch: list[Tokens], lengths: list[int]) -> list[Reading]:
+        """Reads a batch in one pass of the decoder; `lengths` of the texts at the end of the sequences."""
         decoder = self.backbone.decoder
         rows = [(tokens.mask_ids >= 0).nonzero().flatten() for tokens in batch]
+        texts = [text_rows(tokens.mask_ids, n) for tokens, n in zip(batch, lengths, strict=True)]
+        kept = [torch.cat(own).unique() for own in zip(rows, texts, strict=True)] if self.keep_text else rows
         by_phrase = [rows_by_phrase(tokens.mask_ids[own]) for tokens, own in zip(batch, rows, strict=True)]
 
         def keep(weights: Tensor, index: int) -> list[Tensor]:  # [A, T, S] -> V x [A, M, h, w]
@@ -105,17 +110,16 @@ class Reader:
             maps = self._fold(weights, batch[index].views)
             return [merge_rows(view, phrases, self.merge).to(self.backbone.device) for view in maps]
 
-        with capture(decoder, rows, keep) as captured:
+        with capture(decoder, rows, keep, kept) as captured:
             decoder(**padded([tokens.inputs for tokens in batch]), use_cache=False)
-        layers = range(self.backbone.num_layers)
-        return [
-            Reading(
-                attention=[torch.stack(view) for view in zip(*(captured.attention[i][b] for i in layers), strict=True)],
-                hidden=torch.stack([captured.hidden[i][b].to(self.backbone.device) for i in layers]),
-                mask_ids=tokens.mask_ids,
-            )
-            for b, tokens in enumerate(batch)
-        ]
+        layers, readings = range(self.backbone.num_layers), []
+        for b, tokens in enumerate(batch):
+            views = zip(*(captured.attention[i][b] for i in layers), strict=True)
+            hidden = torch.stack([captured.hidden[i][b].to(self.backbone.device) for i in layers])
+            text = hidden[:, torch.isin(kept[b], texts[b])] if self.keep_text else None
+            hidden = hidden[:, torch.isin(kept[b], rows[b])] if self.keep_text else hidden
+            readings.append(Reading([torch.stack(view) for view in views], hidden, tokens.mask_ids, text))
+        return readings
 
     @torch.no_grad()
     def log_probs(self, sample: Sample) -> Tensor:
@@ -186,6 +190,11 @@ class Reader:
     def _fold(self, weights: Tensor, views: list[Tensor]) -> list[Tensor]:
         size = finest_size(views) if self.backbone.resize_before_merge else None
         return fold_rows(weights, [view.to(weights.device) for view in views], resize_to=size)
+
+
+def text_rows(mask_ids: Tensor, length: int) -> Tensor:
+    """Positions of the text, the last `length` tokens of `mask_ids` [S]."""
+    return torch.arange(len(mask_ids) - length, len(mask_ids), device=mask_ids.device)
 
 
 def kept_bytes(num_layers: int, num_heads: int, width: int, cells: int, num_tokens: int, itemsize: int = 2) -> int:

@@ -69,14 +69,14 @@ class CachedReader(Reader):
     """
 
     def __init__(self, store: TensorStore, reader: Reader):
-        super().__init__(reader.backbone, reader.merge, reader.max_tokens)
+        super().__init__(reader.backbone, reader.merge, reader.max_tokens, reader.keep_text)
         self.store, self.fingerprint = store, Fingerprint(reader.backbone)
         self._code = source_digest([Reader, capture, fold_rows, pack])
 
     def __call__(self, samples: list[Sample]) -> list[Reading]:
         """See Reader; also ValueError when a sample has an entry that cannot be told apart by content."""
         read, device = super().__call__, self.backbone.device
-        settings = self.fingerprint(), arithmetic(device), self.merge, self._code
+        settings = self.fingerprint(), arithmetic(device), self.merge, self.keep_text, self._code
         seen = [{key: value for key, value in sample.items() if key not in UNSEEN} for sample in samples]
 
         def compute(missing: list[int]) -> list[Entry]:
@@ -120,11 +120,19 @@ class CachedEncoder:
 
 
 def _packed(reading: Reading) -> Entry:
-    views = {f"attention.{index}": view for index, view in enumerate(reading.attention)}
-    return {**views, "hidden": reading.hidden, "mask_ids": reading.mask_ids}
+    entry = {f"attention.{index}": view for index, view in enumerate(reading.attention)}
+    entry["mask_ids"] = reading.mask_ids
+    if reading.text is not None:
+        entry["text"] = reading.text
+    if reading.text is None or (reading.mask_ids[: -reading.text.shape[1] or None] >= 0).any():
+        entry["hidden"] = reading.hidden  # else they are rows of the text
+    return entry
 
 
 def _unpacked(entry: Entry, device: torch.device) -> Reading:
     moved = {name: value.to(device) for name, value in entry.items()}
-    views = [moved[f"attention.{index}"] for index in range(len(moved) - 2)]
-    return Reading(attention=views, hidden=moved["hidden"], mask_ids=moved["mask_ids"])
+    mask_ids, text = moved["mask_ids"], moved.get("text")
+    if text is not None and "hidden" not in moved:
+        moved["hidden"] = text[:, mask_ids[-text.shape[1] :] >= 0]
+    views = [moved[f"attention.{index}"] for index in range(sum(name.startswith("attention.") for name in moved))]
+    return Reading(views, moved["hidden"], mask_ids, text)

@@ -35,6 +35,8 @@ class HeadStrategy(DeepSpeedStrategy):
         return model
 
     def _wrap_model(self, model: nn.Module) -> Any:
+        if getattr(model, "train_only", None):  # its optimizer would decay the weights that take no part
+            raise ValueError("the keyword selector alone is trained without --deepspeed: leave it out")
         check_alike(model)
         if self.head is not None:
             load_head(model, self.head)

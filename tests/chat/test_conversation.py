@@ -6,9 +6,12 @@ import threading
 import pytest
 import torch
 from families import picture
+from xtuner.registry import BUILDER
 
 import flmm
+from flmm.api import GroundingModel
 from flmm.chat.reply import MOST_PHRASES, Reply, decode
+from flmm.config import TINY_CONFIG, read_config
 from flmm.models.backbone import TooLongError
 from flmm.models.reader import kept_bytes
 
@@ -135,7 +138,7 @@ def test_what_cannot_be_grounded_is_refused(chat):
     reply = chat.ask()
     with pytest.raises(ValueError, match="not in the text"):
         reply.ground(["a green dragon"])
-    with pytest.raises(ValueError, match="'a dog' is not in the text"):
+    with pytest.raises(ValueError, match="give a list"):
         reply.ground("a dog")
     with pytest.raises(ValueError, match=f"300 phrases, but at most {MOST_PHRASES}"):
         reply.ground([reply.text] * 300)
@@ -168,3 +171,26 @@ def test_letters_of_several_tokens_have_their_characters():
     assert found == text
     assert spans[0] == spans[1] == spans[2] == (0, 1)
     assert spans[-1] == (len(text) - 1, len(text))
+
+
+def test_phrases_of_a_head_with_a_keyword_selector(model):
+    """Words whose tokens score high, cut where a phrase begins."""
+    settings = read_config(TINY_CONFIG)
+    settings.model.keywords = {}
+    torch.manual_seed(0)
+    head = BUILDER.build(settings.model).eval()
+    reply = GroundingModel(head, model.builder).answer(picture((168, 168)))
+    assert reply.text == model.answer(picture((168, 168))).text
+    hidden = reply.attended().hidden
+    targets = torch.zeros(hidden.shape[1], 2)
+    targets[2:4, 0] = targets[3, 1] = 1
+    optimizer = torch.optim.Adam(head.keywords.parameters(), 0.1)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.binary_cross_entropy_with_logits(head.keywords(hidden), targets).backward()
+        optimizer.step()
+    words = [reply.tokens[index].strip() for index in (2, 3)]
+    assert [phrase.text for phrase in reply.phrases()] == words
+    with torch.no_grad():
+        head.keywords.classifier.bias[0] = -99
+    assert [phrase.text for phrase in reply.phrases()] == [reply.text]
