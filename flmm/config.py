@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flmm.paths import locate, locate_all
+
 TINY_CONFIG = "configs/tiny/frozen_tiny_llava_unet_sam_nano_shapes.py"
 TINY_CHECKPOINT = "checkpoints/frozen_tiny_llava_unet_sam_nano_shapes.pth"
 
@@ -20,7 +22,7 @@ RES_SPLITS = tuple(f"{name}_{split}" for name, (_, splits) in REFCOCO.items() fo
 
 
 def read_config(path: str | Path) -> Any:
-    """An mmengine Config.
+    """An mmengine Config; files of the repository are found from any folder.
 
     Raises:
         FileNotFoundError: When there is no such file; names what is near.
@@ -28,6 +30,7 @@ def read_config(path: str | Path) -> Any:
     """
     from mmengine import Config
 
+    path = locate(str(path))
     if not Path(path).is_file():
         known = [str(file) for file in Path("configs").rglob("frozen_*.py")]
         near = difflib.get_close_matches(str(path), known, n=1, cutoff=0.4)
@@ -43,6 +46,7 @@ def read_config(path: str | Path) -> Any:
         raise ValueError(f"config {path} cannot be run ({type(error).__name__}: {error}): correct it") from error
     if not isinstance(config.get("model"), Mapping):
         raise ValueError(f"config {path} has no `model`: name a config such as {TINY_CONFIG}")
+    locate_all(config._cfg_dict)
     return config
 
 
@@ -55,18 +59,21 @@ def build_model(config: Any, checkpoint: str | Path | None = None, device: Any =
         device: Where the model goes.
 
     Raises:
-        FileNotFoundError: When the checkpoint does not exist.
+        FileNotFoundError: When the checkpoint, or weights that the config names, do not exist.
         ValueError: When the checkpoint does not fit the model.
     """
     from xtuner.registry import BUILDER
 
     from flmm.checkpoint import load_head
+    from flmm.training.dry_run import check_files
 
+    checkpoint = checkpoint and locate(str(checkpoint))
     if checkpoint is not None and not Path(checkpoint).exists():
         raise FileNotFoundError(f"checkpoint {checkpoint} does not exist: train one with `flmm train`")
     settings = dict(config.model)
     if checkpoint is not None and "pretrained" in settings:
         settings["pretrained"] = None  # would be overwritten; its file need not be here
+    check_files(settings)
     model = BUILDER.build(settings)
     if checkpoint is not None:
         load_head(model, checkpoint)

@@ -7,7 +7,9 @@ for that one.
 
 from __future__ import annotations
 
+import copy
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -31,11 +33,14 @@ from flmm.checkpoint import (
     save_atomically,
     trainable,
 )
-from flmm.training.check_config import check_config
+from flmm.paths import locate_all
+from flmm.training import logs
 from flmm.training.frozen_parts import check_alike, frozen_names, init_head
 from flmm.training.gradients import pending_gradients, restore_gradients
 from flmm.training.hooks import HealthHook
 from flmm.training.resume import ResumedIterator, random_state
+from flmm.training.start import check_start, name_true_status
+from flmm.training.terminal import Terminal
 
 
 class _SharedRun:
@@ -43,16 +48,48 @@ class _SharedRun:
 
     _resume: bool | str
     _load_from: str | None
+    _terminal: Terminal | None = None  # None in a runner that was MMEngine's own (flmm.compat.our_runner)
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> Any:
-        """Builds the runner after checking the config's keys.
+        """Builds the runner after checking what takes no time: keys, files, the work dir.
 
         Raises:
             ValueError: When a key is not known; it names the key, its place and what may be meant.
+            FileNotFoundError: When data or weights are missing.
+            FileExistsError: When the work dir holds another run.
         """
-        check_config(cfg)
+        name_true_status()
+        cfg = copy.deepcopy(cfg)
+        locate_all(cfg._cfg_dict)
+        check_start(cfg)
         return super().from_cfg(cfg)  # type: ignore[misc]
+
+    def _log_env(self, *args: Any) -> None:
+        """Logs machine, config and hooks into the file only: the terminal shall show losses within a screen."""
+        self._terminal = Terminal(self.logger)  # type: ignore[attr-defined]
+        self._terminal.only_warnings()
+        super()._log_env(*args)  # type: ignore[misc]
+
+    def train(self) -> nn.Module:
+        """Trains.
+
+        Raises:
+            SystemExit: With status 130 on Ctrl-C, after a line that says how to continue.
+        """
+        if self._terminal is not None:
+            self._terminal.as_before()
+        log = Path(self.log_dir, f"{self.timestamp}.log")  # type: ignore[attr-defined]
+        self.logger.info(f"machine, config and hooks: {log}")  # type: ignore[attr-defined]
+        try:
+            return super().train()  # type: ignore[misc]
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # flmm train passes on what the terminal sends to all
+            if is_main_process():
+                newest = latest_checkpoint(self.work_dir)  # type: ignore[attr-defined]
+                kept = f"--resume continues from {newest}" if newest else "nothing was saved yet"
+                print(f"\nstopped at iteration {self.iter}; {kept}", flush=True)  # type: ignore[attr-defined]
+            raise SystemExit(130) from None
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Registers the hooks of the config, and :class:`HealthHook`."""
@@ -98,6 +135,7 @@ class CustomRunner(_SharedRun, Runner):
             check_alike(model)
             ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
             ignore(model, frozen_names(model))
+            self.cfg.setdefault("find_unused_parameters", True)  # parts of SAM's decoder take no gradient
         return super().wrap_model(model_wrapper_cfg, model)
 
     def _init_model_weights(self) -> None:
@@ -122,7 +160,7 @@ class CustomRunner(_SharedRun, Runner):
         checkpoint = {
             "meta": {**self._meta(by_epoch), **(meta or {}), "rng_states": rng_states},
             "state_dict": {name: value.detach().cpu() for name, value in trainable(self._bare_model).items()},
-            "message_hub": self.message_hub.state_dict(),
+            "message_hub": logs.to_plain(self.message_hub.state_dict()),
         }
         if gradients:
             checkpoint["gradients"] = gradients
@@ -151,6 +189,8 @@ class CustomRunner(_SharedRun, Runner):
         load_head(self._bare_model, filename)
         self._has_loaded = True
         checkpoint = {} if _is_head_only(filename) else read_checkpoint(filename)
+        if "message_hub" in checkpoint:
+            checkpoint["message_hub"] = logs.from_plain(checkpoint["message_hub"])
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         return checkpoint
 

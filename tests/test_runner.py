@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,46 @@ def test_progress_is_logged(whole):
     assert all(word in log for word in ("lr: ", "eta: ", "loss: ", "memory: "))
     assert list(whole[0].glob("*/vis_data/scalars.json"))
     assert list(whole[0].glob("*/vis_data/events.out.tfevents.*"))
+
+
+def test_the_terminal_shows_losses_and_no_config(tmp_path, capfd):
+    run(tmp_path / "quiet", train_cfg={"max_epochs": None, "max_iters": 10})
+    printed = capfd.readouterr()
+    lines = (printed.out + printed.err).splitlines()
+    assert any("loss: " in line for line in lines)
+    assert len(lines) < 20, lines
+    assert not [line for line in lines if "DEBUG" in line or "WARNING" in line]
+    (log,) = (tmp_path / "quiet").glob("*/*.log")
+    assert f"machine, config and hooks: {log}" in "\n".join(lines)
+    assert all(text in log.read_text() for text in ("System environment:", "train_dataloader = dict(", "Hooks will be"))
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupted(self, runner, *args, **kwargs):
+        if runner.iter == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("flmm.training.hooks.HealthHook.before_train_iter", interrupted, raising=False)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            run(tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stopped.value.code == 130
+    assert f"stopped at iteration 5; --resume continues from {tmp_path}/run/iter_4.pth" in capsys.readouterr().out
+
+
+def test_checkpoints_hold_plain_values(whole):
+    """xtuner reads the seed of the run to resume with torch.load, before anything of ours is imported."""
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        content = torch.load(whole[0] / "iter_32.pth", weights_only=True)
+    finally:
+        torch.serialization.add_safe_globals(allowed)
+    assert content["meta"]["iter"] == 32
+    assert len(content["message_hub"]["log_scalars"]["train/loss"]["log_history"]) == 32
 
 
 def test_random_states_come_back():

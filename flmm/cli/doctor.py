@@ -15,6 +15,7 @@ from typing import Literal
 
 from flmm import __version__
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG
+from flmm.console import console
 
 SAM_L = "checkpoints/sam_vit_l_0b3195.pth"
 CURE_FILES = (
@@ -46,17 +47,16 @@ def run(args: argparse.Namespace) -> int:
 def show(findings: list[Finding], title: str = f"flmm {__version__}") -> None:
     """Prints findings, and the cures below them."""
     colours = {"ok": "green", "note": "yellow", "broken": "red"}
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
 
     table = Table("", "", Column(overflow="fold"), title=title, title_justify="left", show_header=False)
     for finding in findings:
         table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.what, escape(finding.text))
-    console = Console()
-    console.print(table)
+    out = console()
+    out.print(table)
     for cure in dict.fromkeys(finding.cure for finding in findings if finding.cure):
-        console.print(f"- {cure}", soft_wrap=True, markup=False)
+        out.print(f"- {cure}", soft_wrap=True, markup=False)
 
 
 def machine() -> Iterator[Finding]:

@@ -8,12 +8,15 @@ each task that srun starts is one process.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from flmm.paths import locate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         FileNotFoundError: When there is no such config.
         ValueError: When several nodes are asked for and one does not know its place.
     """
+    args.config = locate(args.config)
     if not os.path.isfile(args.config):
         raise FileNotFoundError(f"config {args.config} does not exist")
     if args.only:
@@ -138,13 +142,36 @@ def child(words: Sequence[str]) -> int:
         from flmm.training.dry_run import check
 
         return check(args)
-    if args.resume == "latest":
-        args.resume = _latest(args)
+    try:
+        _prepare(args)
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        print(f"flmm train: {error}", file=sys.stderr)
+        return 1
     sys.argv = ["xtuner train", *_arguments(args), *of_torchrun]
-    from xtuner.tools.train import main
+    try:
+        from xtuner.tools.train import main
 
-    main()
+        main()
+    except KeyboardInterrupt:
+        print("\nflmm train: stopped before the first iteration", file=sys.stderr)
+        return 130
     return 0
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    """Checks what takes no time, and puts what ``--resume`` and a config without runner leave open into `args`."""
+    from flmm.training.dry_run import read_config, work_dir
+    from flmm.training.start import check_start
+
+    config = read_config(args)
+    config.work_dir = str(work_dir(config, args))
+    if args.resume == "latest":
+        args.resume = _latest(config.work_dir)
+    config.resume = args.resume is not None
+    check_start(config)
+    if "runner_type" not in config:  # as in the reference's configs
+        args.cfg_options = [*args.cfg_options, "runner_type=CustomRunner"]
+        importlib.import_module("flmm.runner")  # registers it
 
 
 def slurm_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -171,12 +198,10 @@ def _first_host(nodes: str) -> str:
     return listing.stdout.split()[0]
 
 
-def _latest(args: argparse.Namespace) -> str | None:
-    """The newest checkpoint of the run's work dir, if any; the first process says which."""
+def _latest(folder: str) -> str | None:
+    """The newest checkpoint of a work dir, if any; the first process says which."""
     from flmm.checkpoint import latest_checkpoint
-    from flmm.training.dry_run import read_config, work_dir
 
-    folder = work_dir(read_config(args), args)
     found = latest_checkpoint(folder)
     if os.environ.get("RANK", "0") == "0":
         what = f"continuing {found}" if found else f"no checkpoint in {folder}, starting afresh"

@@ -1,8 +1,8 @@
 """Every patch to an upstream package: which version, and why.
 
 :func:`apply` runs when ``flmm`` is imported, and costs nothing then: it puts the repository first on
-``sys.path``, offers a stand-in for ``mmcv._ext``, and hangs one function on each upstream module in
-:data:`PATCHES`. Such a function runs right after its module is imported, or at once if that has happened
+``sys.path``, offers a stand-in for ``mmcv._ext`` where none is installed, and hangs one function on each upstream
+module in :data:`PATCHES`. Such a function runs right after its module is imported, or at once if that has happened
 already (``xtuner train`` imports a lot before it reads a config).
 """
 
@@ -18,31 +18,16 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial, wraps
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 from flmm.compat import late
 
 ROOT = Path(__file__).resolve().parents[2]
+STAND_INS = Path(__file__).parent / "stand_ins"
 Patch = Callable[[ModuleType], None]
-
-
-class _MissingOps(ModuleType):
-    """``mmcv._ext`` without its compiled functions: each can be imported, none can be called."""
-
-    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        if name.startswith("__"):
-            raise AttributeError(name)
-
-        def missing(*args: Any, **kwargs: Any) -> NoReturn:
-            raise NotImplementedError(
-                f"mmcv.ops: the compiled function `{name}` was called, but mmcv-lite has none. "
-                "F-LMM needs none of them; for your own code install `mmcv` 2.1.0 instead of `mmcv-lite`."
-            )
-
-        return missing
 
 
 def repository_first() -> None:
@@ -56,18 +41,19 @@ def repository_first() -> None:
 
 
 def offer_mmcv_ext() -> None:
-    """Offer an ``mmcv._ext`` whose functions raise when called, unless the compiled one is installed.
+    """Offer the stand-in for ``mmcv._ext`` where flmm itself is not installed, only on ``PYTHONPATH``.
 
-    mmdet 3.3.0 and mmsegmentation 1.2.2 import ``mmcv.ops``, which wants the compiled ``mmcv._ext``; building
-    mmcv 2.1.0 takes up to 20 minutes and often fails, mmcv-lite is a pure wheel, and nothing we use calls
-    those functions.
+    An installed flmm has put it into mmcv's folder (flmm/compat/stand_ins/mmcv/_ext.py says why).
     """
     spec = importlib.util.find_spec("mmcv")
     folders = list(spec.submodule_search_locations or []) if spec else []
-    if "mmcv._ext" in sys.modules or any(list(Path(folder).glob("_ext.*")) for folder in folders):
+    if "mmcv._ext" in sys.modules or PathFinder.find_spec("mmcv._ext", folders):
         return
-    module = _MissingOps("mmcv._ext")
-    module.__spec__ = ModuleSpec("mmcv._ext", loader=None)
+    stand_in = importlib.util.spec_from_file_location("mmcv._ext", STAND_INS / "mmcv/_ext.py")
+    assert stand_in is not None
+    assert stand_in.loader is not None
+    module = importlib.util.module_from_spec(stand_in)
+    stand_in.loader.exec_module(module)
     sys.modules["mmcv._ext"] = module
 
 
@@ -171,6 +157,25 @@ def our_deepspeed_runner(module: ModuleType) -> None:
     importlib.import_module("flmm.runner")
 
 
+def our_runner(module: ModuleType) -> None:
+    """Make a run of an F-LMM model one of flmm.runner's CustomRunner where the config names no ``runner_type``.
+
+    The reference's configs name none, and MMEngine's own runner saves the whole LMM with every checkpoint.
+    ``xtuner train`` has built MMEngine's runner before such a config imports flmm, so the runner changes its class as
+    soon as it has its model. CustomRunner adds methods only.
+    """
+    wrap = module.Runner.wrap_model
+
+    def wrap_model(self: Any, model_wrapper_cfg: Any, model: Any) -> Any:
+        if type(self) is not module.Runner or not hasattr(model, "ground_readings"):
+            return wrap(self, model_wrapper_cfg, model)
+        self.__class__ = importlib.import_module("flmm.runner").CustomRunner
+        importlib.import_module("flmm.training.start").name_true_status()
+        return self.wrap_model(model_wrapper_cfg, model)
+
+    module.Runner.wrap_model = wrap_model
+
+
 def readable_checkpoints(module: ModuleType) -> None:
     """Let ``torch.load`` read MMEngine's logs: from torch 2.6 on it refuses types it does not know.
 
@@ -243,6 +248,7 @@ PATCHES: list[tuple[str, Patch]] = [
     ("mmengine.dist.utils", torchrun_on_cpu),
     ("mmengine.model.wrappers.distributed", ddp_on_cpu),
     ("mmengine.runner", our_deepspeed_runner),
+    ("mmengine.runner.runner", our_runner),
     ("mmengine.runner.checkpoint", readable_checkpoints),
     ("mmengine.registry.registry", late.complete_registries),
     ("deepspeed.comm.comm", deepspeed_alone),

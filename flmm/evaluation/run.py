@@ -87,7 +87,9 @@ class Evaluation:
     def __init__(self, args: argparse.Namespace, **defaults: Any):
         # Processes wait for the slowest one at the end of a split, which may take hours on real data.
         patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
-        self.accelerator = Accelerator(kwargs_handlers=[patience])
+        # without a GPU accelerate would let each of torchrun's processes evaluate everything
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
+        self.accelerator.print(f"evaluating with {self.accelerator.num_processes} process(es)")
         self.args = args
         self.config = read_config(args.config)
         self.config.model = {**defaults, **self.config.model}

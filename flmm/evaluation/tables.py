@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from flmm.console import console
 from flmm.evaluation.png import GROUPS
 
 Rows = Iterable[Iterable[Any]]
@@ -20,9 +20,7 @@ def print_table(title: str, header: Iterable[str], rows: Rows) -> None:
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(cell(value) for value in row))
-    console = Console()
-    # Piped output is as wide as the table needs: rich would cut its columns at 80 characters.
-    (console if console.is_terminal else Console(width=160)).print(table)
+    console().print(table)
 
 
 def cell(value: Any) -> str:

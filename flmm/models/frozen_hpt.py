@@ -1,13 +1,16 @@
 """HPT: one image token becomes the h x w patch features of a square view."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoModel
 
 from flmm.models.backbone import Backbone, Tokens, checked_pixels, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from hpt.modeling_hpt import HPT
+from hpt.modeling_projector import ProjectorModel
 
 IMAGE_TOKEN_ID = -200  # HPT's tokenizer has no image token; the data writes this one (flmm.datasets.sample)
 
@@ -41,6 +44,16 @@ class HPTBackbone(Backbone):
         return self.model.llm.generate(**inputs)
 
 
+def with_our_projector(config: Any) -> Any:
+    """Name our loader in a projector's config that names transformers' AutoModel, as the reference's configs do.
+
+    AutoModel looks for a sub-folder's code in the folder above, and refuses projectors that load a part themselves.
+    """
+    if isinstance(config, Mapping) and config.get("type") == AutoModel.from_pretrained:
+        return {**config, "type": ProjectorModel.from_pretrained}
+    return config
+
+
 class FrozenHPT(FrozenLMM):
     """Coarse masks from a frozen HPT.
 
@@ -62,7 +75,8 @@ class FrozenHPT(FrozenLMM):
         visual_select_layer: int = -2,
         **head: Any,
     ):
-        model = HPT(build(llm), build(visual_encoder), build(projector), image_size, visual_select_layer)
+        parts = build(llm), build(visual_encoder), build(with_our_projector(projector))
+        model = HPT(*parts, image_size, visual_select_layer)
         super().__init__(backbone=HPTBackbone(model), **head)
 
 

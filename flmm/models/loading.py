@@ -220,6 +220,8 @@ class CheckedLoading:
                 leaves them random.
         """
         name, subfolder = pretrained_model_name_or_path, kwargs.get("subfolder", "")
+        if "torch_dtype" in kwargs:  # the name in configs; transformers warns that its own is `dtype` now
+            kwargs["dtype"] = kwargs.pop("torch_dtype")
         where = f"{name}/{subfolder}" if subfolder else name
         if Path(name).is_dir():
             find_folder(name, subfolder)

@@ -11,6 +11,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from xtuner.engine import DeepSpeedStrategy
 
 from flmm.checkpoint import load_head
+from flmm.training import logs
 from flmm.training.frozen_parts import check_alike, flatten, init_head
 
 
@@ -42,6 +43,18 @@ class HeadStrategy(DeepSpeedStrategy):
             load_head(model, self.head)
         flatten(model.to(get_device(), self._dtype()).train())
         return super()._wrap_model(model)
+
+    def save_checkpoint(self, filename: str, *args: Any, extra_ckpt: dict | None = None, **kwargs: Any) -> None:
+        """Saves as MMEngine does, with plain values instead of its history buffers."""
+        extra = dict(extra_ckpt or {})
+        if "message_hub" in extra:
+            extra["message_hub"] = logs.to_plain(extra["message_hub"])
+        super().save_checkpoint(filename, *args, extra_ckpt=extra, **kwargs)
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> dict:
+        """Resumes as MMEngine does; returns what was saved beside the model."""
+        extra = super().resume(filename, *args, **kwargs)
+        return {**extra, "message_hub": logs.from_plain(extra["message_hub"])}
 
     def _dtype(self) -> torch.dtype | None:
         """What DeepSpeed is told to train in; None for float32."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -20,16 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from flmm.cli.doctor import Finding, show
+from flmm.paths import FILES, FOLDERS, locate_all
 
 PATIENCE = timedelta(minutes=3)
-FILES = ("json_file", "panoptic_json_file", "checkpoint", "pretrained", "load_from")
-FOLDERS = ("panoptic_png_path", "local_path")
 # Keys that name weights, and files of which one is there when they are in the hub's cache (mgm/model/checkpoint.py).
 WEIGHTS = {
     "pretrained_model_name_or_path": ("config.json",),
     "mm_vision_tower": ("config.json",),
     "mm_vision_tower_aux": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
 }
+BITS_CURE = "`python -m pip install bitsandbytes` (uv leaves it out inside the repository: see docs/training.md)"
+SAM_CURE = "https://github.com/facebookresearch/segment-anything has SAM's weights (checkpoints/README.md)"
 DATA_CURE = "paths are relative to the folder you start in; `flmm data check` tells where missing data come from"
 NETWORK_CURE = (
     "all nodes must reach ADDR:PORT of node 0 (firewall?); name their common interface with "
@@ -119,6 +121,7 @@ def read_config(args: argparse.Namespace) -> Any:
     options.add_argument("--options", nargs="*", action=DictAction)
     config = Config.fromfile(args.config)
     config.merge_from_dict(options.parse_args(["--options", *args.cfg_options]).options or {})
+    locate_all(config._cfg_dict)
     if args.resume not in (None, "latest"):
         config.load_from = args.resume
     check_config(config)
@@ -173,12 +176,40 @@ def network() -> Finding:
 
 def files(config: Any) -> Iterator[Finding]:
     """Data, weights and checkpoints that the config names."""
-    config = config._cfg_dict  # a Config is no mapping
+    config = getattr(config, "_cfg_dict", config)  # a Config is no mapping
     for key, path in dict.fromkeys(named_paths(config)):
         there = path.is_dir() if key in FOLDERS else path.exists()
-        yield Finding("ok" if there else "broken", key, str(path), "" if there else f"{path} is missing: {DATA_CURE}")
+        yield Finding("ok" if there else "broken", key, str(path), "" if there else f"{path} is missing: {_cure(path)}")
     for named in sorted(set(named_weights(config))):
         yield weights(*named)
+    if _quantized(config) and importlib.util.find_spec("bitsandbytes") is None:
+        text = "bitsandbytes is not installed, and an LMM in 4 or 8 bits needs it"
+        yield Finding("broken", "quantization_config", text, BITS_CURE)
+
+
+def check_files(config: Any) -> None:
+    """Check that the data and weights that a config names are here, or can be downloaded.
+
+    Raises:
+        FileNotFoundError: Names all that are missing, and where they come from.
+    """
+    missing = [finding for finding in files(config) if finding.state == "broken"]
+    if missing:
+        cures = dict.fromkeys(finding.cure for finding in missing)
+        raise FileNotFoundError("\n  ".join([f"{len(missing)} things are missing:", *cures]))
+
+
+def _cure(path: Path) -> str:
+    return SAM_CURE if path.name.startswith("sam_") else DATA_CURE
+
+
+def _quantized(node: Any) -> bool:
+    """Whether anything in a config has a `quantization_config`."""
+    if isinstance(node, Mapping):
+        if node.get("quantization_config"):
+            return True
+        node = [node[key] for key in node]
+    return isinstance(node, list | tuple) and any(map(_quantized, node))
 
 
 def named_paths(node: Any) -> Iterator[tuple[str, Path]]:
@@ -188,7 +219,8 @@ def named_paths(node: Any) -> Iterator[tuple[str, Path]]:
         if "ann_file" in node:
             root = Path(node.get("data_root", ""))
             yield from ((key, root / node[key]) for key in ("ann_file", "split_file") if key in node)
-            yield from (("local_path", root / path) for path in node.get("data_prefix", {}).values())
+            prefixes = node.get("data_prefix", {"img_path": node.get("image_folder", "train2014")})  # as in RESDataset
+            yield from (("local_path", root / path) for path in prefixes.values())
         node = [node[key] for key in node]
     if isinstance(node, list | tuple):
         for child in node:
@@ -264,14 +296,17 @@ def disk(config: Any, args: argparse.Namespace) -> Iterator[Finding]:
     keep = config.get("default_hooks", {}).get("checkpoint", {}).get("max_keep_ckpts", -1)
     size, free = checkpoint_bytes(config) / 2**20, shutil.disk_usage(parent).free / 2**20
     kept = f"{keep if keep > 0 else 'all'} are kept"
-    text = f"{where}: {free:,.0f} MB free, a checkpoint takes about {size:,.0f} MB, {kept}"
+    text = f"{where}: {free:,.0f} MB free, a checkpoint takes at most {size:,.0f} MB, {kept}"
     enough = free > (max(keep, 1) + 1) * size  # the new one is written before the outdated one goes
     cure = "" if enough else "make room, or choose another disk with --work-dir"
     yield Finding("ok" if enough else "broken", "work dir", text, cure)
 
 
 def checkpoint_bytes(config: Any) -> int:
-    """Size of a checkpoint: the head's weights and Adam's two moments in float32, DeepSpeed's bf16 weights."""
+    """Bound of a checkpoint's size: the head and Adam's two moments in float32, DeepSpeed's bf16 weights.
+
+    The U-Net is that of 2048 attention maps: how many there are is known when the LMM is loaded.
+    """
     import torch
     from xtuner.registry import BUILDER
 

@@ -1,14 +1,9 @@
 """Every config parses and means what it should; configs written for the reference still train."""
 
-import json
-import pickle
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
-from transformers import AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
 
 from flmm.config import sample_settings
 from flmm.training.check_config import check_config
@@ -145,50 +140,3 @@ def test_tiny_differs_where_it_must():
         "train_cfg.max_epochs",
         "train_cfg.max_iters",
     }
-
-
-def test_a_flat_config_of_the_reference_trains(tmp_path, monkeypatch):
-    """Built as it is, over an LMM and data of a few kilobytes; only what depends on the LMM's size is changed."""
-    _lay_out(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    config = Config.fromfile(Path(__file__).with_name("flat_config.py"))
-    check_config(config)
-    config.model.mask_head.update(base_channels=8)
-    config.model.model.update(torch_dtype="float32")
-    config.model.sam.update(model_name="vit_nano", checkpoint=None)
-    config.train_cfg.update(max_epochs=None, max_iters=1)
-    config.param_scheduler[0].end = config.param_scheduler[1].begin = 1  # 3 % of these few samples is none
-    config.work_dir = str(tmp_path / "work")
-    runner = Runner.from_cfg(config)
-    monkeypatch.setattr(
-        runner, "save_checkpoint", lambda *args, **kwargs: None
-    )  # MMEngine's own would save the LMM too
-    before = runner.model.text_proj.weight.clone()
-    runner.train()
-    assert all(map(len, runner.train_dataloader.dataset.datasets))
-    assert not torch.equal(before, runner.model.text_proj.weight)
-
-
-def _lay_out(root):
-    """The recorded data, and an LMM with their tokenizer, under the paths that flat_config.py names."""
-    data, coco = GOLDEN / "comp_datasets" / "data", root / "data" / "coco"
-    links = {
-        root / "data/png_coco_train2017.json": data / "png.json",
-        coco / "annotations/panoptic_train2017.json": data / "panoptic.json",
-        coco / "panoptic_train2017": data / "panoptic",
-        coco / "train2017": data / "images",
-        coco / "train2014": data / "images",
-        coco / "refcoco/instances.json": data / "refcoco/instances.json",
-        root / "openai/clip-vit-large-patch14-336": GOLDEN / "llava15_a/backbone",
-    }
-    for link, target in links.items():
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(target)
-    refs = json.loads((data / "refcoco/refs.json").read_text())
-    (coco / "refcoco/refs(unc).p").write_bytes(pickle.dumps(refs))
-    config = LlavaConfig.from_pretrained(GOLDEN / "llava15_a/backbone")
-    tokenizer = AutoTokenizer.from_pretrained(GOLDEN / "comp_datasets/tokenizer_with_image")
-    config.text_config.vocab_size = len(tokenizer)
-    config.image_token_index = tokenizer.convert_tokens_to_ids("<image>")
-    LlavaForConditionalGeneration(config).save_pretrained(root / "llava-hf/llava-1.5-7b-hf")
-    tokenizer.save_pretrained(root / "llava-hf/llava-1.5-7b-hf")

@@ -41,20 +41,27 @@ def checkpoint(tmp_path_factory):
 
 
 def start(script, shapes, checkpoint, output, *arguments, processes=1, **environment):
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command += ["--main_process_port", "0", f"scripts/{script}.py", CONFIG, "--checkpoint", str(checkpoint)]
+    command = [sys.executable]
+    if processes > 1:  # `accelerate launch --cpu` starts one process, whatever it is asked for
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command += [f"scripts/{script}.py", CONFIG, "--checkpoint", str(checkpoint)]
     command += ["--data-root", str(shapes), "--output", str(output), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests/helpers"), "OMP_NUM_THREADS": "1", **environment}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)
 
 
-def launch(*run, **options):
-    process = start(*run, **options)
+def launch(*run, processes=1, **options):
+    process = start(*run, processes=processes, **options)
     printed = process.communicate(timeout=900)[0]
     assert process.returncode == 0, printed
+    assert printed.count(f"evaluating with {processes} process(es)") == 1, printed
     return printed
+
+
+def children(pid):
+    """Processes that a process has started and that still run."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def records(folder):
@@ -97,7 +104,10 @@ def test_two_processes_killed_in_mid_evaluation_go_on_where_they_were(shapes, ch
     while len(list(samples.glob("0*.json"))) < 3:
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+    workers = children(process.pid)
+    assert len(workers) == 2
+    for pid in (process.pid, *workers):  # torchrun gives its processes sessions of their own
+        os.kill(pid, signal.SIGKILL)
     process.communicate()
     written = {file: file.stat().st_mtime_ns for file in samples.glob("0*.json")}
     assert 3 <= len(written) < VAL

@@ -1,0 +1,42 @@
+"""What is checked and said before a run starts, in seconds: an LMM takes minutes to load."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from flmm.checkpoint import latest_checkpoint
+from flmm.training.check_config import check_config
+from flmm.training.dry_run import check_files
+
+XTUNER = ("xtuner", "tools", "train.py")
+
+
+def check_start(cfg: Any) -> None:
+    """Check a run's config, the files that it names, and its work dir.
+
+    Raises:
+        ValueError: An unknown key.
+        FileNotFoundError: Missing data or weights; names all of them.
+        FileExistsError: The work dir holds another run.
+    """
+    check_config(cfg)
+    check_files(cfg)
+    found = None if cfg.get("resume") else latest_checkpoint(cfg.work_dir)
+    if found:
+        raise FileExistsError(
+            f"{cfg.work_dir} holds {found} of an earlier run: continue that run with --resume {found}, or name another "
+            "folder with --work-dir"
+        )
+
+
+def name_true_status() -> None:
+    """Say once, under `xtuner train`, which command has a true exit status."""
+    if Path(sys.argv[0]).parts[-3:] == XTUNER and os.environ.get("RANK", "0") == "0":
+        print(
+            "flmm: `xtuner train` exits with 0 even when the training fails; `flmm train` takes the same arguments and "
+            "returns the true status",
+            flush=True,
+        )
