@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("segment_anything", "llava", "mgm", "deepseek_vl", "hpt")
 PURE = ("functional", "losses")
-METRICS = ("boxes", "keywords", "masks", "png", "res")
+METRICS = ("boxes", "gcg", "keywords", "masks", "png", "reason_seg", "res")
 LMMS = ("llava", "mgm", "deepseek", "hpt", "qwen")
 
 

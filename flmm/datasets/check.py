@@ -1,10 +1,13 @@
-"""`flmm data check`: is a data directory complete and sound, and where does the missing come from?"""
+"""`flmm data check`: are data folders, or your file, complete and sound, and where does the missing come from?"""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from flmm.cli.ground import writable
+from flmm.datasets.check_benchmarks import LAYOUTS, is_grandf
 from flmm.datasets.check_parts import PARTS, Report
+from flmm.datasets.own.check import check_file
 from flmm.datasets.shapes import MANIFEST
 
 
@@ -27,6 +30,13 @@ def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> 
         )
         return report
     layouts = [root] if is_layout(root) else [path for path in sorted(root.glob("*")) if is_layout(path)]
+    inside = [layout / name for layout in layouts for name in ("ReasonSeg", "GranDf") if (layout / name).is_dir()]
+    folders = dict.fromkeys((root, *sorted(root.glob("*")), *inside))
+    others = [(path, check) for path in folders for is_it, check in LAYOUTS.items() if is_it(path)]
+    for path, check in () if only else others:
+        check(path, report)
+    if others and not layouts:
+        return report
     if not layouts:
         report.broken(
             root, "no data set here", "`flmm data shapes` makes a small one; the sources of the real one follow"
@@ -43,23 +53,33 @@ def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> 
 
 def is_layout(path: Path) -> bool:
     """Whether a directory is meant to be like `data/coco`."""
-    return path.is_dir() and any((path / name).is_dir() for name in ("annotations", "refcoco", "refcoco+", "refcocog"))
+    names = ("annotations", "refcoco", "refcoco+", "refcocog")
+    return path.is_dir() and not is_grandf(path) and any((path / name).is_dir() for name in names)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `flmm data check`."""
     parser.add_argument(
-        "root", nargs="?", default="data", help="data/coco, data/shapes or their parent (default: data)"
+        "root",
+        nargs="?",
+        default="data",
+        help="a data set's folder (coco, ReasonSeg, GranDf), its parent, or your FILE.jsonl [data]",
     )
     parser.add_argument(
         "--sample", type=int, default=50, help="items per part whose files are opened, 0 or less for all"
     )
+    parser.add_argument("--root", dest="base", help="FILE.jsonl: folder that its paths start from [that of the file]")
+    parser.add_argument("--sheet", help="FILE.jsonl: contact sheet to draw [FILE_sheet.jpg]")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=[], help="check these parts only")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check, print a table, and return the exit status: 1 when something needed is broken."""
-    report = check_data(args.root, args.sample, args.only)
+    file = Path(args.root)
+    if file.suffix in (".jsonl", ".json") and not file.is_dir():
+        report = check_file(file, args.base, writable(args.sheet or file.with_name(f"{file.stem}_sheet.jpg")))
+    else:
+        report = check_data(file, args.sample, args.only)
     show(report)
     return int(report.is_broken)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from flmm.datasets.captions import Segment, read_captions, segment_map
 from flmm.datasets.images import as_annotated, read_image, usable_backend
@@ -16,23 +16,46 @@ from flmm.datasets.phrases import NO_PHRASE, encode_pieces
 from flmm.datasets.sample import ReadsSamples
 
 
-def concat_datasets(datasets_list: Sequence[Any], shared: Mapping[str, Any] | None = None) -> ConcatDataset:
+def concat_datasets(
+    datasets_list: Sequence[Any],
+    shared: Mapping[str, Any] | None = None,
+    weights: Sequence[float] | None = None,
+) -> ConcatDataset:
     """Put data sets one after the other.
 
     Args:
-        datasets_list: Data sets or their configs.
+        datasets_list: N data sets or their configs.
         shared: Arguments of all configs in the list; a config among them is built once.
+        weights: How often an epoch passes through each: 1 once, 3 three times, 0.25 every fourth item. All once when
+            not given.
 
     Returns:
         The data sets as one.
+
+    Raises:
+        ValueError: Not one weight for each, a negative one, or all 0.
     """
     from xtuner.registry import BUILDER
 
     def build(part: Any, **given: Any) -> Any:
         return BUILDER.build({**given, **part}) if isinstance(part, Mapping) else part
 
+    given = [1.0] * len(datasets_list) if weights is None else list(weights)
+    if len(given) != len(datasets_list) or not all(0 <= weight < float("inf") for weight in given) or not any(given):
+        raise ValueError(f"weights {given} for {len(datasets_list)} data sets: give each one of 0 or more, not all 0")
     built = {name: build(part) for name, part in (shared or {}).items()}
-    return ConcatDataset([build(item, **built) for item in datasets_list])
+    pairs = zip(datasets_list, given, strict=True)
+    return ConcatDataset([repeated(build(item, **built), weight) for item, weight in pairs if weight])
+
+
+def repeated(data: Any, weight: float) -> Any:
+    """A data set passed through `weight` times; of a part of a pass, items at equal distances."""
+    if weight == 1:
+        return data
+    whole, part = divmod(weight, 1)
+    count = round(part * len(data))
+    spread = [number * len(data) // count for number in range(count)]
+    return Subset(data, [*range(len(data))] * int(whole) + spread)
 
 
 def custom_collate_fn(instances: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from flmm.boxes import masks_to_boxes
 from flmm.evaluation.boxes import BoxMetric, box_iou
 from flmm.evaluation.masks import MaskScores, binary_masks, score_masks
 from flmm.evaluation.png import PNGMetric, average_recall
+from flmm.evaluation.reason_seg import ReasonSegMetric, reason_seg_metrics
 from flmm.evaluation.res import RESMetric
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "MaskScores",
     "PNGMetric",
     "RESMetric",
+    "ReasonSegMetric",
     "average_recall",
     "binary_masks",
     "box_iou",
     "masks_to_boxes",
+    "reason_seg_metrics",
     "score_masks",
 ]

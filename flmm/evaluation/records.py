@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,19 +24,35 @@ def phrase_records(sample: Mapping[str, Any], output: Mapping[str, Any]) -> list
     """Scores of each phrase of a sample, for the refined and the coarse masks.
 
     Args:
-        sample: A sample with `gt_masks` [M, H, W]; `phrases` and `mask_infos` are noted when it has them.
+        sample: A sample with `gt_masks` [M, H, W]; `phrases` and `mask_infos` are noted when it has them, as are the
+            `area` of each true mask in pixels and its `mention`: how many phrases before it have the same mask.
         output: What the model gave in mode 'tensor'.
     """
     targets = torch.as_tensor(sample["gt_masks"]).bool()
     names = sample.get("phrases", [None] * len(targets))
     infos = sample.get("mask_infos", [{}] * len(targets))
-    records = [{"phrase": name, **info} for name, info in zip(names, infos, strict=True)]
+    areas, mentions = targets.flatten(1).sum(1).tolist(), _mentions(targets)
+    records = [
+        {"phrase": name, **info, "area": area, "mention": mention}
+        for name, info, area, mention in zip(names, infos, areas, mentions, strict=True)
+    ]
     for kind, key in KINDS.items():
         if key in output:
             masks = binary_masks(output[key], (targets.shape[-2], targets.shape[-1])).cpu()
             for record, scores in zip(records, _scored(masks, targets), strict=True):
                 record[kind] = scores
     return records
+
+
+def _mentions(targets: Tensor) -> list[int]:
+    """How many phrases before each of M phrases have the very same mask [M, H, W]."""
+    seen: Counter[bytes] = Counter()
+    mentions = []
+    for target in targets:
+        key = hashlib.sha256(target.numpy().tobytes()).digest()
+        mentions.append(seen[key])
+        seen[key] += 1
+    return mentions
 
 
 def _scored(masks: Tensor, targets: Tensor) -> list[Record]:

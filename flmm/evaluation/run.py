@@ -43,21 +43,24 @@ Metrics = dict[str, Any]
 Evaluate = Callable[[Sequence[Any]], list[Record]]
 
 
-def arguments(description: str, splits: Sequence[str], default: Sequence[str]) -> argparse.ArgumentParser:
-    """The command line of scripts that run a model on splits of data."""
+def arguments(description: str, splits: Sequence[str] = (), default: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The command line of scripts that run a model on data; with splits, on those below a folder."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("config", help="config file of the model")
     add("--checkpoint", help="trained head; without it the head is the one the config builds")
-    add("--data-root", default="data/coco", help="folder laid out like data/coco, e.g. data/shapes")
-    add("--split", nargs="+", choices=splits, default=list(default), metavar="SPLIT", help=", ".join(splits))
+    if splits:
+        add("--data-root", default="data/coco", help="folder laid out like data/coco, e.g. data/shapes")
+        add("--split", nargs="+", choices=splits, default=list(default), metavar="SPLIT", help=", ".join(splits))
     add("--limit", type=_positive, help="evaluate only the first pictures (PNG: captions) of each split")
     add("--output", help="folder for what is found [work_dirs/CONFIG/eval/CHECKPOINT]")
     return parser
 
 
-def evaluation_arguments(description: str, splits: Sequence[str], default: Sequence[str]) -> argparse.ArgumentParser:
-    """The command line that both evaluations share."""
+def evaluation_arguments(
+    description: str, splits: Sequence[str] = (), default: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """The command line that all evaluations share."""
     parser = arguments(description, splits, default)
     add = parser.add_argument
     add("--overwrite", action="store_true", help="evaluate anew what the output folder holds already")
@@ -250,14 +253,14 @@ def evaluate_png(evaluation: Evaluation, split: str) -> Metrics:
     """Metrics of Panoptic Narrative Grounding, per kind of mask."""
     root = evaluation.args.data_root
     records = evaluation.records(f"png_{split}", "teacher_forced", lambda: png_dataset(evaluation.config, root, split))
-    return _per_kind(records, _png_metrics)
+    return _per_kind(records, png_metrics)
 
 
 def evaluate_res(evaluation: Evaluation, split: str, concat: bool) -> Metrics:
     """Metrics of referring expression segmentation, per kind of mask."""
     root, protocol = evaluation.args.data_root, "concat" if concat else "per_sentence"
     records = evaluation.records(split, protocol, lambda: res_dataset(evaluation.config, root, split, concat))
-    return _per_kind(records, _res_metrics)
+    return _per_kind(records, res_metrics)
 
 
 def _per_kind(records: list[Record], metrics: Callable[[list[Record], str], Metrics]) -> Metrics:
@@ -266,7 +269,8 @@ def _per_kind(records: list[Record], metrics: Callable[[list[Record], str], Metr
     return {"images": len(records), **{kind: metrics(phrases, kind) for kind in kinds}}
 
 
-def _png_metrics(phrases: list[Record], kind: str) -> Metrics:
+def png_metrics(phrases: list[Record], kind: str) -> Metrics:
+    """Average recall and accuracies of phrases, and of their boxes."""
     metric = PNGMetric()
     metric.update(
         *([phrase[kind][key] for phrase in phrases] for key in ("iou", "pixel_accuracy")),
@@ -275,7 +279,8 @@ def _png_metrics(phrases: list[Record], kind: str) -> Metrics:
     return {**metric.compute(), **_box_metrics(phrases, kind)}
 
 
-def _res_metrics(phrases: list[Record], kind: str) -> Metrics:
+def res_metrics(phrases: list[Record], kind: str) -> Metrics:
+    """Mean and cumulative IoU of phrases, and of their boxes."""
     metric = RESMetric()
     metric.update(*([phrase[kind][key] for phrase in phrases] for key in ("intersection", "union")))
     return {**metric.compute(), **_box_metrics(phrases, kind)}

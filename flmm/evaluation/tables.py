@@ -9,6 +9,7 @@ from rich.table import Table
 
 from flmm.console import console
 from flmm.evaluation.png import GROUPS
+from flmm.evaluation.reason_seg import QUERIES
 
 Rows = Iterable[Iterable[Any]]
 
@@ -55,5 +56,33 @@ def res_rows(splits: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
     ]
 
 
+def own_rows(metrics: Mapping[str, Any]) -> list[list[Any]]:
+    """Rows of OWN_HEADER for the metrics of your data."""
+    return [
+        [
+            kind,
+            *(metrics[kind]["png"][group]["average_recall"] for group in GROUPS),
+            metrics[kind]["png"]["all"]["accuracy"],
+        ]
+        + [metrics[kind]["res"]["cIoU"], metrics[kind]["res"]["box_mIoU"], metrics[kind]["no_target"]["N_acc"]]
+        + [metrics["phrases"]]
+        for kind in kinds_of(metrics)
+    ]
+
+
+_OF_QUERIES = [(metric, name) for name in QUERIES for metric in ("gIoU", "cIoU")]
+
+
+def reason_seg_rows(splits: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    """Rows of REASON_SEG_HEADER for the metrics of several splits."""
+    return [
+        [split, kind, *(metrics[kind][name][metric] for metric, name in _OF_QUERIES)] + [metrics["images"]]
+        for split, metrics in splits.items()
+        for kind in kinds_of(metrics)
+    ]
+
+
 PNG_HEADER = ("masks", *(f"AR {g}" for g in GROUPS), "IoU>.5", "pixel acc", "box IoU", "box>.5", "phrases")
 RES_HEADER = ("split", "masks", "cIoU", "mIoU", "box IoU", "box>.5", "expressions")
+REASON_SEG_HEADER = ("split", "masks", *(f"{metric} {name}" for metric, name in _OF_QUERIES), "pictures")
+OWN_HEADER = ("masks", *(f"AR {g}" for g in GROUPS), "IoU>.5", "cIoU", "box IoU", "N-acc", "phrases")

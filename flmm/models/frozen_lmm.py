@@ -1,6 +1,6 @@
 """Grounding with a frozen LMM, step by step as in the paper's figure 2; the same code for every LMM."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -49,6 +49,8 @@ class FrozenLMM(BaseModel):
         cache: TensorCache or its config (`flmm.training.cache`); None keeps nothing.
         keywords: Settings of a `KeywordSelector`, or one; None leaves it out.
         train_only: 'keywords' trains the selector alone, made if need be; the rest of the head is saved as it is.
+        attention_layers: Layers whose attention maps the U-Net sees; all without.
+        text_layers: Layers whose hidden states SAM's text prompt is made of; all without.
 
     Attributes:
         read: Runs the LMM over samples: list of samples -> list of Reading.
@@ -68,13 +70,18 @@ class FrozenLMM(BaseModel):
         cache: Any = None,
         keywords: Any = None,
         train_only: Literal["keywords"] | None = None,
+        attention_layers: Sequence[int] | None = None,
+        text_layers: Sequence[int] | None = None,
     ):
         super().__init__()
         self.backbone = backbone
-        self.mask_head = build(mask_head, in_channels=backbone.num_channels)
+        self.attention_layers = chosen_layers(attention_layers, backbone.num_layers, "attention_layers")
+        self.text_layers = chosen_layers(text_layers, backbone.num_layers, "text_layers")
+        channels = backbone.num_channels // backbone.num_layers * len(self.attention_layers)
+        self.mask_head = build(mask_head, in_channels=channels)
         self.sam = build(sam)
         if self.sam is not None:
-            self.text_layer_weights = nn.Parameter(torch.ones(backbone.num_layers))
+            self.text_layer_weights = nn.Parameter(torch.ones(len(self.text_layers)))
             self.text_proj = nn.Linear(backbone.hidden_size, self.sam.embed_dim)
         self.loss_mask = build(loss_mask)
         self.loss_dice = build(loss_dice)
@@ -139,7 +146,7 @@ class FrozenLMM(BaseModel):
 
     def ground_readings(self, readings: list[Reading], samples: list[Sample]) -> list[Output]:
         """`ground` for what the LMM has already read, or said (`Answer.reading`)."""
-        maps = [stack_maps(reading.attention, self.backbone.channel_order) for reading in readings]
+        maps = [stack_maps(self._attention(reading), self.backbone.channel_order) for reading in readings]
         outputs = [
             {"pred_masks": masks, "mask_attentions": own, "mask_ids": reading.mask_ids}
             for masks, own, reading in zip(self.coarse_masks(maps, samples), maps, readings, strict=True)
@@ -153,6 +160,12 @@ class FrozenLMM(BaseModel):
                 output["sam_pred_masks"] = refined
         return outputs
 
+    def _attention(self, reading: Reading) -> list[Tensor]:
+        """V tensors [L', A, M, h, w] of the layers that are used."""
+        if len(self.attention_layers) == self.backbone.num_layers:
+            return reading.attention
+        return [view[self.attention_layers] for view in reading.attention]
+
     def coarse_masks(self, maps: list[Tensor], samples: list[Sample]) -> list[Tensor]:
         """Maps [M, C, h, w] of each sample -> logits [M, h', w'] over its picture."""
         masks = in_batches(lambda batch: self.mask_head(batch)[:, 0], maps)
@@ -162,7 +175,9 @@ class FrozenLMM(BaseModel):
 
     def embed_text(self, reading: Reading) -> Output:
         """Layer-weighted `hidden_states` [T_total, D] and `text_embeds`, M x [T, embed_dim]."""
-        hidden = weigh_layers(reading.hidden, self.text_layer_weights)
+        every = len(self.text_layers) == self.backbone.num_layers
+        layers = reading.hidden if every else reading.hidden[self.text_layers]
+        hidden = weigh_layers(layers, self.text_layer_weights)
         embeds = self.text_proj(hidden.to(self.text_proj.weight.dtype))
         return {
             "hidden_states": hidden,
@@ -194,6 +209,19 @@ class FrozenLMM(BaseModel):
     def _mask_losses(self, logits: Tensor, sample: Sample) -> dict[str, Tensor]:
         targets = resize_ground_truth(sample["masks"], like=logits)
         return mask_losses(logits, targets, self.loss_mask, self.loss_dice)
+
+
+def chosen_layers(layers: Sequence[int] | None, count: int, name: str) -> list[int]:
+    """Layers 0..count-1, or those that are named; negative ones count from the last.
+
+    Raises:
+        ValueError: When one does not exist, or none is named.
+    """
+    if layers is None:
+        return list(range(count))
+    if not layers or not all(-count <= layer < count for layer in layers):
+        raise ValueError(f"{name}={list(layers)}: the LMM has layers 0..{count - 1}; name at least one of them")
+    return sorted({layer % count for layer in layers})
 
 
 class RequireSAM:

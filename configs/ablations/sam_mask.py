@@ -1,0 +1,8 @@
+"""SAM with the coarse mask as its prompt. Any config can be the base: `scripts/ablate.py --base`."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..deepseek_vl.frozen_deepseek_vl_1_3b_chat_unet_sam_l_refcoco_png import *
+
+model.sam.update(use_box=False, use_text=False)

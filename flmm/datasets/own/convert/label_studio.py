@@ -1,0 +1,119 @@
+"""Label Studio."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlparse
+
+import numpy as np
+
+from flmm.datasets.own.convert.figures import ellipse
+from flmm.datasets.own.convert.lines import PICTURES, Line, Notes, by_label, read_json
+from flmm.masks import encode_mask
+
+
+def label_studio(source: Path, images: Path, notes: Notes) -> Iterator[Line]:
+    """Label Studio's JSON export: a task is a line, its labels are the text."""
+    tasks = read_json(source)
+    if not isinstance(tasks, list):
+        raise ValueError(f"{source} is no JSON export of Label Studio: export as JSON, not as JSON-MIN or CSV")
+    for task in tasks:
+        data = task["data"]
+        url = next((value for value in (data.get("image"), *data.values()) if _is_picture(value)), None)
+        if url is None:
+            notes.skip("tasks without a picture")
+            continue
+        results = [r for a in task.get("annotations", []) if not a.get("was_cancelled") for r in a["result"]]
+        found = [
+            (label, region) for result in results if (region := _studio(result, notes)) for label in _labels(result)
+        ]
+        yield by_label(Line(images / _local(url)), found)
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, str) and Path(urlparse(_local(value)).path).suffix.lower() in PICTURES
+
+
+def _local(url: str) -> str:
+    """The path below the pictures' folder that an upload or a local file of Label Studio has."""
+    parts = urlparse(url)
+    path = unquote(parse_qs(parts.query).get("d", [parts.path])[0])
+    return re.sub(r"^.*?/?data/(upload/(\d+/)?|local-files/)", "", path).lstrip("/")
+
+
+def _labels(result: dict[str, Any]) -> list[str]:
+    value = result["value"]
+    return next((value[key] for key in value if key.endswith("labels") and value[key]), [])
+
+
+def _studio(result: dict[str, Any], notes: Notes) -> Any:
+    """The region of a result; its sizes are percent of the picture."""
+    value, kind = result["value"], result["type"]
+    height, width = result.get("original_height"), result.get("original_width")
+    if not height or not width:
+        return None
+    if "points" in value:
+        return [[x * width / 100, y * height / 100] for x, y in value["points"]]
+    if value.get("format") == "rle" or "rle" in value:
+        return encode_mask(brush_mask(value["rle"], height, width))
+    if "radiusX" in value:
+        return ellipse(
+            value["x"] * width / 100,
+            value["y"] * height / 100,
+            value["radiusX"] * width / 100,
+            value["radiusY"] * height / 100,
+            value.get("rotation", 0),
+        )
+    if "width" in value:
+        return _rectangle(value, height, width)
+    notes.skip(f"results of the type {kind!r}")
+    return None
+
+
+def _rectangle(value: dict[str, Any], height: int, width: int) -> list[list[float]]:
+    """Corners of a rectangle that may be turned around its first corner."""
+    x, y = value["x"] * width / 100, value["y"] * height / 100
+    right, down = value["width"] * width / 100, value["height"] * height / 100
+    angle = math.radians(value.get("rotation") or 0)
+    sine, cosine = math.sin(angle), math.cos(angle)
+    return [
+        [x + a * cosine - b * sine, y + a * sine + b * cosine]
+        for a, b in ((0, 0), (right, 0), (right, down), (0, down))
+    ]
+
+
+def brush_mask(rle: list[int], height: int, width: int) -> np.ndarray:
+    """[height, width] bool of Label Studio's brush: run lengths of an RGBA picture, packed in bits.
+
+    Raises:
+        ValueError: When they do not fill the picture.
+    """
+    bits = np.unpackbits(np.array(rle, dtype=np.uint8))
+    place = 0
+
+    def read(count: int) -> int:
+        nonlocal place
+        if place + count > len(bits):
+            raise ValueError(f"run lengths of a brush end after {len(rle)} bytes, in the middle of a picture")
+        value = int("".join(map(str, bits[place : place + count])) or "0", 2)
+        place += count
+        return value
+
+    total, word = read(32), read(5) + 1
+    sizes = [read(4) + 1 for _ in range(4)]
+    if total != height * width * 4:
+        raise ValueError(f"run lengths of a brush are of {total // 4} pixels, the picture has {height * width}")
+    values, filled = np.zeros(total, dtype=np.uint8), 0
+    while filled < total:
+        repeated = read(1)
+        end = min(total, filled + 1 + read(sizes[read(2)]))
+        if repeated:
+            values[filled:end] = read(word)
+        else:
+            values[filled:end] = [read(word) for _ in range(end - filled)]
+        filled = end
+    return values.reshape(height, width, 4)[..., 3] > 0
