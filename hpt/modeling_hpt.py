@@ -50,7 +50,7 @@ class HPT(nn.Module):
         """Images [B, 3, image_size, image_size] as inputs of the language model [B, grid_size², D].
 
         Raises:
-            ValueError: When the images have another size.
+            ValueError: When the images have another size, or the projector does not keep a token per patch.
         """
         size = [3, self.image_size, self.image_size]
         if list(pixel_values.shape[1:]) != size:
@@ -59,4 +59,10 @@ class HPT(nn.Module):
                 "image_size of the model and of its image processor must agree"
             )
         layers = self.visual_encoder(pixel_values, output_hidden_states=True).hidden_states
-        return self.projector(layers[self.visual_select_layer][:, -(self.grid_size**2) :])
+        features = self.projector(layers[self.visual_select_layer][:, -(self.grid_size**2) :])
+        if features.shape[1] != self.grid_size**2:
+            raise ValueError(
+                f"{type(self.projector).__name__} makes {features.shape[1]} tokens of {self.grid_size} x "
+                f"{self.grid_size} patches: without one token per patch there is no place to ground"
+            )
+        return features

@@ -20,7 +20,7 @@ builder.update(
     image_token=image_token,
     prompt=image_token + "\n" + instruction,
     prompt_template=dict(
-        INSTRUCTION="<|im_start|>user {input}<|im_end|><|im_start|>assistant\n",
+        INSTRUCTION="<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
         SYSTEM="<|im_start|>system\n{system}<|im_end|>\n",
         SUFFIX="<|im_end|>",
         SEP="\n",

@@ -32,6 +32,7 @@ model.update(
     type=FrozenHPTSAM,
     llm=dict(weights, type=LanguageModel.from_pretrained, subfolder="llm"),
     visual_encoder=dict(weights, type=CLIPVisionModel.from_pretrained, subfolder="visual_encoder"),
-    projector=dict(weights, type=ProjectorModel.from_pretrained, subfolder="projector"),
+    # the projector is code in the repository; read it first
+    projector=dict(weights, type=ProjectorModel.from_pretrained, subfolder="projector", trust_remote_code=True),
     image_size=image_size,
 )

@@ -10,6 +10,8 @@ with read_base():
 
 lmm = dict(pretrained_model_name_or_path="YanweiLi/MGM-2B")
 builder = train_dataloader.dataset.shared.sample_builder
-builder.tokenizer.update(lmm)
+builder.tokenizer.pop("legacy")  # of Vicuna's
+# without model_type in config.json, transformers suspects a fault of Mistral's tokenizers
+builder.tokenizer.update(lmm, fix_mistral_regex=False)
 builder.update(prompt_template=PROMPT_TEMPLATE.gemma)
 model.model.update(lmm, type=MGMGemmaForCausalLM.from_pretrained)

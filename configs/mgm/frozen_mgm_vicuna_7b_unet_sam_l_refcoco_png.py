@@ -14,7 +14,8 @@ with read_base():
 
 lmm = dict(pretrained_model_name_or_path="YanweiLi/MGM-7B")
 train_dataloader.dataset.shared.sample_builder.update(
-    tokenizer=dict(lmm, type=AutoTokenizer.from_pretrained),
+    # the repository says legacy=False, by which newer transformers drop the token before <image>'s newline
+    tokenizer=dict(lmm, type=AutoTokenizer.from_pretrained, legacy=True),
     image_processor=dict(type=Pad2Square),
     image2tensor=False,  # the model's own towers resize and normalize
     add_image_token=True,

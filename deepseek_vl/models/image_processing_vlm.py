@@ -15,10 +15,10 @@ FIRST = ChannelDimension.FIRST
 
 
 class VLMImageProcessor(BaseImageProcessor):
-    """Resizes the longest side to `image_size`, pads to a square, rescales and, if asked, normalises.
+    """Resizes the longest side to `image_size`, pads to a square, rescales and, if asked, normalizes.
 
-    Loads the `preprocessor_config.json` of `deepseek-ai/...` and that of `deepseek-community/...`. The towers of the
-    7B model normalise by themselves: there `do_normalize` is False and values stay in 0..1.
+    Loads the `preprocessor_config.json` of `deepseek-ai/...` and that of `deepseek-community/...`. The towers of
+    `deepseek-ai/...` normalize by themselves: there `do_normalize` is False and values stay in 0..1.
 
     Args:
         image_size: Side of the square; for `deepseek-community/...` read from `size` or `high_res_size`.

@@ -84,8 +84,11 @@ class OneTowerCausalLM(MultiModalityCausalLM, DeepseekVLForConditionalGeneration
     """DeepSeek-VL-1.3B: SigLIP at 384 pixels."""
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
-        """See the base class; `pixel_values` are normalised."""
-        return self.model.get_image_features(pixel_values.to(self.device, self.dtype))
+        """See the base class; normalizes `pixel_values` when the tower has statistics, as the released tower does."""
+        pixel_values = pixel_values.to(self.device)
+        if getattr(self.config.vision_config, "pixel_mean", None):
+            pixel_values = normalize(pixel_values.float(), self.config.vision_config, (0.5,) * 3, (0.5,) * 3)
+        return self.model.get_image_features(pixel_values.to(self.dtype))
 
 
 class TwoTowerCausalLM(MultiModalityCausalLM, DeepseekVLHybridForConditionalGeneration):
@@ -107,19 +110,19 @@ class TwoTowerCausalLM(MultiModalityCausalLM, DeepseekVLHybridForConditionalGene
         aligner.high_res_vision_proj = nn.Linear(channels[1], aligner.high_res_vision_proj.out_features)
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
-        """See the base class; `pixel_values` are in 0..1, each tower normalises them for itself."""
+        """See the base class; `pixel_values` are in 0..1, each tower normalizes them for itself."""
         low, high = self.config.vision_config, self.config.high_res_vision_config
         pixel_values = pixel_values.to(self.device, torch.float32)
         size = (low.image_size, low.image_size)
         small = F.interpolate(pixel_values, size, mode="bilinear", antialias=True)
         return self.model.get_image_features(
-            normalise(small, low, (0.5,) * 3, (0.5,) * 3).to(self.dtype),
-            normalise(pixel_values, high, CLIP_MEAN, CLIP_STD).to(self.dtype),
+            normalize(small, low, (0.5,) * 3, (0.5,) * 3).to(self.dtype),
+            normalize(pixel_values, high, CLIP_MEAN, CLIP_STD).to(self.dtype),
         )
 
 
-def normalise(pixel_values: Tensor, config: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Normalises [N, 3, s, s] with a tower's own statistics, or with those of the released model."""
+def normalize(pixel_values: Tensor, config: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Normalizes [N, 3, s, s] with a tower's own statistics, or with those of the released model."""
     mean, std = getattr(config, "pixel_mean", mean), getattr(config, "pixel_std", std)
     return (pixel_values - pixel_values.new_tensor(mean)[:, None, None]) / pixel_values.new_tensor(std)[:, None, None]
 

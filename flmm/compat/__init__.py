@@ -21,7 +21,7 @@ from functools import lru_cache, partial, wraps
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from flmm.compat import late
 
@@ -241,7 +241,24 @@ def config_laid_out_once(module: ModuleType) -> None:
     module.FormatCode = format_code  # type: ignore[attr-defined]
 
 
+def names_of_remote_code(module: ModuleType) -> None:
+    """Offer names that code in model repositories imports from where transformers kept them.
+
+    transformers 4.57.6 has them in ``pytorch_utils`` only, 5.24.0 the last one nowhere; the Q-Former of HPT dates from
+    4.37.
+    """
+    home = importlib.import_module("transformers.pytorch_utils")
+    for name in ("apply_chunking_to_forward", "prune_linear_layer", "find_pruneable_heads_and_indices"):
+        if not hasattr(module, name):
+            setattr(module, name, getattr(home, name, partial(_gone, name)))
+
+
+def _gone(name: str, *args: Any, **kwargs: Any) -> NoReturn:
+    raise NotImplementedError(f"transformers.modeling_utils.{name}: this transformers has it no more")
+
+
 PATCHES: list[tuple[str, Patch]] = [
+    ("transformers.modeling_utils", names_of_remote_code),
     ("mmengine.config.config", config_laid_out_once),
     ("torch.utils.data._utils.worker", frozen_in_workers),
     ("mmengine.optim.optimizer.amp_optimizer_wrapper", amp_on_cpu),

@@ -25,16 +25,25 @@ class HFImageProcessor:
         layout: Says how the fine view of a picture is laid out, where the model has one (`split_layout`,
             `canvas_layout`, `anyres_layout`): called with the processor, (height, width) and `kwargs`.
         trim: How many ids at the end of what the image token becomes belong to the prompt, not to the picture.
+        square: Whether the processor pads the picture on both sides to a square (Janus, DeepSeek-VL); the model is then
+            declared with `padded=True`.
         **kwargs: Passed to the processor with every picture, e.g. `do_image_splitting=False`.
     """
 
     def __init__(
-        self, processor: Any, image_token: str, layout: Layout | None = None, trim: int = 0, **kwargs: Any
+        self,
+        processor: Any,
+        image_token: str,
+        layout: Layout | None = None,
+        trim: int = 0,
+        square: bool = False,
+        **kwargs: Any,
     ) -> None:
         self.processor = processor
         self.image_token = image_token
         self.layout = layout
         self.trim = trim
+        self.square = square
         self.kwargs = kwargs
 
     @classmethod
@@ -44,12 +53,13 @@ class HFImageProcessor:
         image_token: str,
         layout: Layout | None = None,
         trim: int = 0,
+        square: bool = False,
         call: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> "HFImageProcessor":
         """The processor of a folder or hub repository; `call` is passed with every picture, `kwargs` when loading."""
         processor = AutoProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        return cls(processor, image_token, layout, trim, **(call or {}))
+        return cls(processor, image_token, layout, trim, square, **(call or {}))
 
     def preprocess(self, images: Any) -> dict[str, list[Any]]:
         """One image or a list of them.
@@ -57,7 +67,7 @@ class HFImageProcessor:
         Returns:
             Lists with one entry per image: `pixel_values`, `image_token_ids` (what the image token becomes),
             `lmm_inputs` (what else the processor gives, and `layout`), `image_sizes`, `meta_datas` (the picture
-            fills its frame).
+            fills its frame, or lies in the middle of a square).
         """
         pictures = rgb_pictures(images)
         outputs = [self._process([picture]) for picture in pictures]
@@ -70,7 +80,7 @@ class HFImageProcessor:
             "image_token_ids": [output["input_ids"][0, : -self.trim or None] for output in outputs],
             "lmm_inputs": [{key: output[key] for key in output if key not in _TEXT} for output in outputs],
             "image_sizes": sizes,
-            "meta_datas": [meta_data(size, size, (0, 0)) for size in sizes],
+            "meta_datas": [self._frame(size) for size in sizes],
         }
 
     def join(self, images: Any) -> dict[str, Any]:
@@ -80,6 +90,11 @@ class HFImageProcessor:
             "pixel_values": output.pop("pixel_values"),
             "lmm_inputs": {key: output[key] for key in output if key not in _TEXT},
         }
+
+    def _frame(self, size: Size) -> dict[str, dict[str, int]]:
+        side = max(size)
+        before = ((side - size[0]) // 2, (side - size[1]) // 2)
+        return meta_data(size, (side, side), before) if self.square else meta_data(size, size, (0, 0))
 
     def image_tokens(self, processed: Mapping[str, Any]) -> list[int]:
         """Ids that take the place of the image token in the prompt."""

@@ -122,7 +122,7 @@ class SampleBuilder:
             raise ValueError(f"the text holds the image token {self.image_token!r}: only the prompt may hold it")
         image = convertible(image)
         processed = self.process(image) if processed is None else processed
-        prompt_ids = self._with_image_tokens(self.prompt_ids, [processed])
+        prompt_ids = self._with_image_tokens([Turn(self.format.question, pictures=1)], None, [processed])
         sample: dict[str, Any] = self._text(prompt_ids, list(caption_ids), list(mask_ids))
         if masks is not None:
             sample |= frame_masks(masks, processed["meta_datas"])
@@ -155,7 +155,7 @@ class SampleBuilder:
         expected = self.prompt_ids.count(self.image_token_idx) * len(pictures)
         if prompt_ids.count(self.image_token_idx) != expected or self.image_token_idx in caption_ids:
             raise ValueError(f"a question or reply holds the image token {self.image_token!r}: leave it out")
-        prompt_ids = self._with_image_tokens(prompt_ids, [processed for _, processed in pictures])
+        prompt_ids = self._with_image_tokens(turns, system, [processed for _, processed in pictures])
         sample: dict[str, Any] = self._text(prompt_ids, list(caption_ids), list(mask_ids))
         shown = [self._picture(image, processed) for image, processed in pictures]
         sample |= shown[0]
@@ -183,13 +183,31 @@ class SampleBuilder:
             processed["pixel_values"] = torch.from_numpy(processed["pixel_values"])
         return processed
 
-    def _with_image_tokens(self, prompt_ids: list[int], pictures: Sequence[Mapping[str, Any]]) -> list[int]:
-        """A prompt with as many image tokens for each picture as the processor lays out."""
+    def _with_image_tokens(
+        self, turns: Sequence[Turn], system: str | None, pictures: Sequence[Mapping[str, Any]]
+    ) -> list[int]:
+        """Ids of a conversation, with as many image tokens for each picture as the processor lays out."""
         if not hasattr(self.image_processor, "image_tokens"):
-            return prompt_ids
-        layouts = (self.image_processor.image_tokens(processed) for processed in pictures)
-        tokens = iter([self.image_token_idx] * one if isinstance(one, int) else list(one) for one in layouts)
+            return self.format.ids(turns, system)
+        layouts = [self.image_processor.image_tokens(processed) for processed in pictures]
+        parted = [self._parted([self.image_token_idx] * one if isinstance(one, int) else list(one)) for one in layouts]
+        before, _, after = parted[0]  # the same around every picture
+        tokens = iter(tokens for _, tokens, _ in parted)
+        prompt_ids = self.format.ids(turns, system, (before, after))
         return [t for token in prompt_ids for t in (next(tokens) if token == self.image_token_idx else [token])]
+
+    def _parted(self, tokens: list[int]) -> tuple[str, list[int], str]:
+        """Part a picture's tokens from the plain text around them, which the words beside it may join (Gemma 3)."""
+        added = self.tokenizer.added_tokens_decoder  # some are text: Gemma 3's runs of newlines
+        special = {self.image_token_idx, *(index for index, token in added.items() if token.special)}
+        places = [place for place, token in enumerate(tokens) if token in special]
+        if not places:
+            return "", tokens, ""
+        first, last = places[0], places[-1] + 1
+        before, after = (
+            self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in (tokens[:first], tokens[last:])
+        )
+        return before, tokens[first:last], after
 
     def _text(self, prompt_ids: list[int], caption_ids: list[int], mask_ids: list[int]) -> dict[str, torch.Tensor]:
         input_ids = torch.tensor(prompt_ids + caption_ids)

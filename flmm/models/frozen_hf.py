@@ -18,8 +18,9 @@ from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from flmm.models.grids import SquareGrid
 from flmm.models.loading import CheckedLoading
 
-# Of what a model hands to its decoder: these say how to run, not what to read.
+# Of what a model hands to its decoder: these say how to run and what to return, not what to read.
 _HOW = {"use_cache", "past_key_values", "cache_position", "return_dict", "output_attentions", "output_hidden_states"}
+_HOW |= {"logits_to_keep", "output_router_logits"}
 
 
 class ImageTextModel(CheckedLoading, AutoModelForImageTextToText):  # type: ignore[misc]
@@ -39,13 +40,12 @@ class HFBackbone(Backbone):
         grid: Where the image tokens lie: called with their positions [N] and the processor's inputs, gives the
             views, V x [h, w] (`flmm.models.grids`).
         prefix_lm: Whether picture and prompt see each other, and only the text after them is causal (PaliGemma).
+        padded: Whether the view shows a square that the processor padded (its `square=True`).
     """
 
-    views_include_padding = False
-
-    def __init__(self, model: nn.Module, grid: Any, prefix_lm: bool = False):
+    def __init__(self, model: nn.Module, grid: Any, prefix_lm: bool = False, padded: bool = False):
         super().__init__(model)
-        self.grid, self.prefix_lm = grid, prefix_lm
+        self.grid, self.prefix_lm, self.views_include_padding = grid, prefix_lm, padded
         self.num_views = getattr(grid, "num_views", 1)  # a plain function gives one view
         check_model(model, self.decoder)
 
@@ -176,6 +176,10 @@ def check_model(model: Any, decoder: Any) -> None:
         raise ValueError(f"{name}: its config names no image_token_id, so its image tokens cannot be found")
     if getattr(decoder.config, "attn_logit_softcapping", None):
         raise ValueError(f"{name}: attention with attn_logit_softcapping is neither run by sdpa nor captured")
+    if getattr(decoder.config, "cross_attention_layers", None):
+        raise ValueError(f"{name} reads the picture by cross-attention: no tokens of its text stand for the picture")
+    if getattr(decoder.config, "num_kv_shared_layers", None):
+        raise ValueError(f"{name}: layers that share keys and values do so with a cache only, and are read without one")
 
 
 def check_mask(masks: Any, rows: Tensor, prefix_lm: bool) -> None:
@@ -209,11 +213,12 @@ class FrozenHF(FrozenLMM):
         model: The model or its config.
         grid: Grid rule or its config; by default all image tokens are one square.
         prefix_lm: Whether picture and prompt see each other, and only the text after them is causal (PaliGemma).
+        padded: Whether the view shows a square that the processor padded (its `square=True`).
         **head: Arguments of `FrozenLMM`: mask_head, merge, loss_mask, loss_dice, sam, pretrained.
     """
 
-    def __init__(self, model: Any, grid: Any = None, prefix_lm: bool = False, **head: Any):
-        super().__init__(backbone=HFBackbone(build(model), build(grid) or SquareGrid(), prefix_lm), **head)
+    def __init__(self, model: Any, grid: Any = None, prefix_lm: bool = False, padded: bool = False, **head: Any):
+        super().__init__(backbone=HFBackbone(build(model), build(grid) or SquareGrid(), prefix_lm, padded), **head)
 
 
 class FrozenHFSAM(RequireSAM, FrozenHF):

@@ -6,11 +6,12 @@ those of the same picture without the square.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
-from torch import Tensor
+from torch import Tensor, nn
 
 from flmm.datasets.sample import SampleBuilder
 from flmm.models.backbone import Backbone
@@ -76,6 +77,36 @@ def check_grid(backbone: Backbone, builder: SampleBuilder, size: tuple[int, int]
         for view, (bright, grey) in enumerate(zip(after, before, strict=True)):
             change = (bright - grey).norm(dim=-1)
             yield Place(picture, box, view, change, _score(change, box, size))
+
+
+@torch.no_grad()
+def prefill_difference(backbone: Backbone, builder: SampleBuilder) -> float:
+    """How far what the LMM reads before it answers is from what grounding reads, relative to its size.
+
+    Raises:
+        ValueError: When `generate` never hands embeddings to the decoder.
+    """
+    picture = Image.new("RGB", (640, 416), (60, 60, 60))
+    picture.paste((255, 255, 255), (0, 0, 300, 200))
+    sample = builder.build(picture, [], [])
+    read = backbone.tokens(sample).inputs["inputs_embeds"]
+    seen: list[Tensor] = []
+
+    def keep(_decoder: nn.Module, _args: Any, inputs: dict[str, Any]) -> None:
+        if inputs.get("inputs_embeds") is not None:
+            seen.append(inputs["inputs_embeds"])
+
+    hook = backbone.decoder.register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        backbone.generate(**backbone.prompt(sample).inputs, max_new_tokens=1, do_sample=False)
+    finally:
+        hook.remove()
+    if not seen or seen[0].shape != read.shape:
+        found = list(seen[0].shape) if seen else "none"
+        raise ValueError(
+            f"the LMM answers from embeddings {found}, but grounding reads {list(read.shape)}: it needs its own adapter"
+        )
+    return float((seen[0] - read).float().norm() / read.float().norm())
 
 
 def _embeddings(backbone: Backbone, builder: SampleBuilder, picture: Image.Image) -> list[Tensor]:

@@ -62,33 +62,40 @@ class PatchGrid:
 
 
 class TileGrid:
-    """The whole picture, and its tiles put together; the tiles come first (SmolVLM, Idefics3, InternVL).
+    """The whole picture, and its tiles put together (SmolVLM, Idefics3, InternVL: tiles first; Ovis2: tiles last).
 
     Args:
         side: Rows and columns of tokens of a tile, and of the whole picture.
+        whole: Whether the whole picture is the 'first' or the 'last' part.
     """
 
     num_views = 2
 
-    def __init__(self, side: int):
-        self.side = side
+    def __init__(self, side: int, whole: Literal["first", "last"] = "last"):
+        self.side, self.whole = side, whole
 
     def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
         """Positions [N] -> [side, side] and [rows · side, columns · side], rows x columns being the `layout` of tiles.
 
+        A picture that is one tile, without a second one of the whole picture, is both views.
+
         Raises:
-            ValueError: When the processor did not cut the picture, or gave another number of tokens.
+            ValueError: When the processor gave another number of tokens.
         """
         (rows, columns), side = _entry(inputs, "layout", self), self.side
-        if rows * columns < 2 or len(positions) != (rows * columns + 1) * side**2:
+        count, parts = rows * columns, len(positions) / side**2
+        if parts == count == 1:
+            return [positions.view(side, side)] * 2
+        if count < 1 or parts != count + 1:
             raise ValueError(
                 f"{len(positions)} image tokens in the input, needed {side} x {side} for each of {rows} x {columns} "
-                "tiles and as many for the whole picture, and at least two tiles: check `side`, and let the processor "
-                "cut every picture (do_image_splitting=True; crop_to_patches=True with min_patches=2)"
+                "tiles and as many for the whole picture: check `side`, and that `layout` is that of this processor, "
+                "which has to cut the picture (do_image_splitting=True; crop_to_patches=True)"
             )
-        parts = positions.view(-1, side, side)
-        tiles = parts[:-1].unflatten(0, (rows, columns))  # [rows, columns, side, side]
-        return [parts[-1], tiles.transpose(1, 2).reshape(rows * side, columns * side)]
+        squares = positions.view(-1, side, side)
+        whole, tiles = (squares[0], squares[1:]) if self.whole == "first" else (squares[-1], squares[:-1])
+        tiles = tiles.unflatten(0, (rows, columns))  # [rows, columns, side, side]
+        return [whole, tiles.transpose(1, 2).reshape(rows * side, columns * side)]
 
 
 class AnyresGrid:

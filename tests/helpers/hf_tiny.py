@@ -229,4 +229,19 @@ FAMILIES = {
         call={"trim": 1},
         head={"prefix_lm": True},
     ),
+    "deepseek_vl": Tiny(
+        tokens={"image_token": "<image_placeholder>"},
+        model=lambda ids: hf.DeepseekVLConfig(
+            text_config={**TEXT, "model_type": "llama"},
+            vision_config={**TOWER, "model_type": "siglip_vision_model", "image_size": 112, "patch_size": 7},
+            image_token_id=ids["image_token"],
+        ),
+        processor=lambda tokenizer: hf.DeepseekVLProcessor(
+            hf.DeepseekVLImageProcessor(size={"height": 112, "width": 112}), tokenizer, num_image_tokens=256
+        ),
+        image_token="<image_placeholder>",
+        grid=SquareGrid(),
+        call={"square": True},
+        head={"padded": True},
+    ),
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from golden_cases import load_recorded
+from remote_projector import write_remote_projector
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -104,6 +105,36 @@ def test_the_projector_needs_no_code_of_the_repository(repository):
     x = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
     inner = nn.functional.gelu(x @ weights["model.0.weight"].T + weights["model.0.bias"])
     torch.testing.assert_close(projector(x), inner @ weights["model.2.weight"].T + weights["model.2.bias"])
+
+
+def test_a_projector_that_is_code_of_the_repository(repository):
+    """As on the hub: a Q-Former that imports what transformers moved, and loads a part of its own while it is built."""
+    folder = repository / "projector"
+    shutil.rmtree(folder)
+    weights = write_remote_projector(folder, visual=32, llm=48)
+    where = {"pretrained_model_name_or_path": str(repository), "subfolder": "projector", "torch_dtype": torch.float32}
+    with pytest.raises(ValueError, match=r"holds a 'hformer'.*modeling_hformer\.HformerModel.*trust_remote_code=True"):
+        ProjectorModel.from_pretrained(**where)
+    projector = ProjectorModel.from_pretrained(**where, trust_remote_code=True)
+    assert all(torch.equal(value, weights[key]) for key, value in projector.state_dict().items())
+    parts = [load(c, "hpt_siglip_a", f) for c, f in ((LanguageModel, "llm"), (SiglipVisionModel, "visual_encoder"))]
+    hpt = HPT(*parts, projector, image_size=84)
+    pixels = torch.randn(2, 3, 84, 84, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = hpt.image_features(pixels)
+        seen = hpt.visual_encoder(pixels, output_hidden_states=True).hidden_states[-2]
+        torch.testing.assert_close(features, projector(seen))
+    assert features.shape == (2, 36, 48)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="no weights"):
+        ProjectorModel.from_pretrained(**where, trust_remote_code=True)
+
+
+def test_projectors_that_lose_the_places_are_refused():
+    parts = [load(c, "hpt_siglip_a", f) for c, f in ((LanguageModel, "llm"), (SiglipVisionModel, "visual_encoder"))]
+    hpt = HPT(*parts, nn.AdaptiveAvgPool2d((4, None)), image_size=84)
+    with pytest.raises(ValueError, match="AdaptiveAvgPool2d makes 4 tokens of 6 x 6 patches"):
+        hpt.image_features(torch.zeros(1, 3, 84, 84))
 
 
 def test_the_language_model_is_read_from_sharded_bin(repository):

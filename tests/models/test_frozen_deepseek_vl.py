@@ -1,6 +1,10 @@
+import json
+from shutil import copy, copytree
+
 import pytest
 import torch
 from golden_cases import GOLDEN, GoldenCase, golden_names
+from hub_files import HUB
 from parity import assert_parity
 from PIL import Image
 from transformers import AutoTokenizer
@@ -50,6 +54,29 @@ def test_pictures_of_any_shape(builder, model, size):
     output = model(builder.ground(image, "a ball on grass", ["a ball", "grass"]), mode="tensor")
     assert output["mask_attentions"].shape == (2, 12, 24, 24)
     assert output["sam_pred_masks"].shape == (2, size[1], size[0])
+
+
+def test_the_tower_of_a_released_repository_sees_normalized_pixels(case, model, tmp_path):
+    """The hub's preprocessor_config.json says do_normalize: false; pixel_mean and pixel_std are the tower's."""
+    folder, hub = tmp_path, HUB / "deepseek-ai__deepseek-vl-1.3b-chat"
+    copytree(case.dir / "backbone", folder, dirs_exist_ok=True)
+    copy(hub / "preprocessor_config.json", folder)
+    config = json.loads((folder / "config.json").read_text())
+    params = json.loads((hub / "config.json").read_text())["vision_config"]["params"]
+    config["vision_config"]["params"] |= {key: params[key] for key in ("pixel_mean", "pixel_std")}
+    (folder / "config.json").write_text(json.dumps(config))
+
+    released = MultiModalityCausalLM.from_pretrained(str(folder), torch_dtype=torch.float32)
+    image = Image.radial_gradient("L").resize((300, 200)).convert("RGB")
+    (raw,) = VLMImageProcessor.from_pretrained(folder).preprocess(image)["pixel_values"]
+    (normalized,) = VLMImageProcessor(384, image_mean=[0.5] * 3, image_std=[0.5] * 3).preprocess(image)["pixel_values"]
+    assert raw.min() >= 0
+    with torch.no_grad():
+        features = released.image_features(torch.from_numpy(raw)[None])
+        expected = model.backbone.model.image_features(torch.from_numpy(normalized)[None])
+        unnormalized = model.backbone.model.image_features(torch.from_numpy(raw)[None])
+    torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-5)
+    assert (unnormalized - expected).norm() > 0.1 * expected.norm()
 
 
 def test_tokenizer_of_another_model(case):

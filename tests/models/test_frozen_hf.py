@@ -7,6 +7,7 @@ from hf_tiny import FAMILIES
 from PIL import Image, ImageDraw
 from torch import nn
 
+from flmm.cli.check_backbone import SIZES
 from flmm.datasets.sample import SampleBuilder
 from flmm.models.frozen_hf import (
     FrozenHF,
@@ -16,7 +17,7 @@ from flmm.models.frozen_hf import (
     find_decoder,
     load_image_text_model,
 )
-from flmm.models.grid_check import check_grid
+from flmm.models.grid_check import check_grid, prefill_difference
 from flmm.models.grids import AnyresGrid, PatchGrid, SquareGrid, TileGrid
 
 WORDS, PHRASES = "a ball on the grass", ["a ball", "grass"]
@@ -62,6 +63,18 @@ def test_a_bright_square_lights_up_at_its_own_place_in_every_view(family, size):
     fine = max((place.change for place in places), key=torch.Tensor.numel).shape
     if len(fine) == 2 and fine[0] != fine[1]:
         assert (fine[1] > fine[0]) == (size[0] > size[1])
+
+
+def test_an_answer_reads_what_grounding_reads(family):
+    assert prefill_difference(family.model.backbone, family.builder) < 1e-5
+
+
+def test_a_padded_square_that_was_not_declared_is_found_out():
+    """At the proportions of most pictures it would pass."""
+    tiny = FAMILIES["deepseek_vl"]
+    lmm, settings = tiny.build()
+    backbone, builder = HFBackbone(lmm, tiny.grid), SampleBuilder(**settings)
+    assert not all(place.agrees for size in SIZES for place in check_grid(backbone, builder, size))
 
 
 def without_layout(inputs):
@@ -141,8 +154,13 @@ def test_tiles_are_put_together():
     coarse, fine = TileGrid(side=2)(torch.arange(100, 112), {"layout": (1, 2)})
     assert coarse.tolist() == [[108, 109], [110, 111]]
     assert fine.tolist() == [[100, 101, 104, 105], [102, 103, 106, 107]]
-    for count, layout in ((12, (1, 3)), (8, (1, 1)), (4, (1, 1))):
-        with pytest.raises(ValueError, match=f"{count} image tokens in the input, needed 2 x 2 for each of 1 x"):
+    coarse, fine = TileGrid(side=2, whole="first")(torch.arange(100, 112), {"layout": (1, 2)})
+    assert coarse.tolist() == [[100, 101], [102, 103]]
+    assert fine.tolist() == [[104, 105, 108, 109], [106, 107, 110, 111]]
+    assert [view.tolist() for view in TileGrid(side=2)(torch.arange(4), {"layout": (1, 1)})] == [[[0, 1], [2, 3]]] * 2
+    assert TileGrid(side=2)(torch.arange(8), {"layout": (1, 1)})[1].tolist() == [[0, 1], [2, 3]]
+    for count, layout in ((12, (1, 3)), (12, (1, 1)), (6, (1, 1)), (4, (0, 0))):
+        with pytest.raises(ValueError, match=f"{count} image tokens in the input, needed 2 x 2 for each of"):
             TileGrid(side=2)(torch.arange(count), {"layout": layout})
     with pytest.raises(ValueError, match="no 'layout': TileGrid"):
         TileGrid(side=2)(torch.arange(12), {})
@@ -181,6 +199,10 @@ def test_models_that_would_be_read_wrongly():
     config = SimpleNamespace(image_token_id=3, attn_logit_softcapping=50.0)
     with pytest.raises(ValueError, match="attn_logit_softcapping"):
         check_model(SimpleNamespace(config=config), SimpleNamespace(config=config))
+    for setting, why in (("cross_attention_layers", "by cross-attention"), ("num_kv_shared_layers", "share keys")):
+        config = SimpleNamespace(image_token_id=3, **{setting: [1]})
+        with pytest.raises(ValueError, match=why):
+            check_model(SimpleNamespace(config=config), SimpleNamespace(config=config))
     with pytest.raises(ValueError, match="no image_token_id"):
         check_model(SimpleNamespace(config=SimpleNamespace()), None)
 

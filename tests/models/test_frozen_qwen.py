@@ -1,7 +1,4 @@
-import runpy
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +8,7 @@ from parity import assert_parity
 from PIL import Image
 from transformers import AutoTokenizer
 
+from flmm.cli.main import main
 from flmm.datasets.qwen_processors import CustomQwenImageProcessor
 from flmm.datasets.sample import SampleBuilder
 from flmm.models.backbone import Tokens
@@ -86,7 +84,7 @@ def test_positions_have_three_axes(case, model):
     assert torch.equal(tokens.inputs["position_ids"], case.outputs["0/position_ids_3d"])
 
 
-def test_the_script_draws_and_judges(case, tmp_path, monkeypatch, capsys):
+def test_the_command_draws_and_judges(case, tmp_path, monkeypatch, capsys):
     folder = case.dir / "backbone"
     (tmp_path / "config.py").write_text(
         "from transformers import AutoTokenizer\n"
@@ -102,14 +100,13 @@ def test_the_script_draws_and_judges(case, tmp_path, monkeypatch, capsys):
         "model = dict(type=FrozenQwenSAM, model=lmm, mask_head=None, sam=None)\n"
     )
     out = tmp_path / "drawings"
-    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "check_backbone.py"))
-    monkeypatch.setattr(sys, "argv", ["check_backbone.py", str(tmp_path / "config.py"), "--out", str(out)])
-    script["main"]()
-    assert len(list(out.glob("*.png"))) == 5
-    assert capsys.readouterr().out.count("ok ") == 5
+    command = ["check-backbone", str(tmp_path / "config.py"), "--out", str(out)]
+    assert main(command) == 0
+    assert len(list(out.glob("*.png"))) == 20
+    assert capsys.readouterr().out.count("ok ") == 20
     monkeypatch.setattr(QwenBackbone, "tokens", upside_down(QwenBackbone.tokens))
-    with pytest.raises(SystemExit, match="did not light up"):
-        script["main"]()
+    assert main([*command, "--size", "320", "200"]) == 1
+    assert "did not light up" in capsys.readouterr().out
 
 
 def upside_down(read):
