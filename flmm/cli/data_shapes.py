@@ -1,4 +1,4 @@
-"""Makes the shapes data set: coloured shapes on two-part backgrounds, in the files of COCO, PNG and RefCOCO."""
+"""Makes the shapes data set: colored shapes on two-part backgrounds, in the files of COCO, PNG, RefCOCO and others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="data/shapes", help="folder to make [%(default)s]")
     parser.add_argument("--train", type=int, default=2000, help="training pictures [%(default)s]")
     parser.add_argument("--val", type=int, default=100, help="validation pictures [%(default)s]")
+    parser.add_argument(
+        "--world", choices=["plain", "rich"], default="plain", help="rich: more shapes, signs, free texts [%(default)s]"
+    )
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other pictures [%(default)s]")
 
 
@@ -17,5 +20,6 @@ def run(args: argparse.Namespace) -> int:
     """Makes the data set, or keeps it when it is there."""
     from flmm.datasets.shapes import make_shapes
 
-    print(f"shapes data set in {make_shapes(args.out, train=args.train, val=args.val, seed=args.seed)}")
+    root = make_shapes(args.out, train=args.train, val=args.val, seed=args.seed, world=args.world)
+    print(f"shapes data set in {root}")
     return 0

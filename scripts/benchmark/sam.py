@@ -89,7 +89,8 @@ def measure(args: argparse.Namespace, side: str, task: str) -> dict[str, float]:
 @torch.no_grad()
 def half_precision(args: argparse.Namespace, pictures: int = 20) -> float:
     """Mean IoU of the refined masks that a bfloat16 and a float32 image encoder lead to, from rough true masks."""
-    from flmm.datasets.shapes_scene import render, sample_scene
+    from flmm.datasets.shapes.drawing import render
+    from flmm.datasets.shapes.scene import sample_scene
     from flmm.models.mask_head.mask_refiner import SAMWrapper
     from flmm.utils import compute_mask_IoU
 

@@ -2,58 +2,81 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from dialogues import CAPTION, INSTRUCTION
 from scene_pool import ScenePool
-from tiny_parts import PROMPT
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from flmm.datasets.shapes_scene import Scene, caption
+from flmm.datasets.shapes.captions import Segment, caption, caption_phrases
+from flmm.datasets.shapes.expressions import expressions
+from flmm.datasets.shapes.free_texts import shuffled
+from flmm.datasets.shapes.scene import FIRST_SHAPE, Scene
 
 
 @torch.no_grad()
-def measure_grounding(
-    folder: Path,
+def measure_pointing(
+    model: LlavaForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
     pixels: Callable[[np.ndarray], Tensor],
     unseen: ScenePool,
     count: int,
 ) -> list[str]:
-    """Teacher-forced captions of `count` scenes; returns lines for the log.
+    """Texts of `count` scenes as if the LMM had said them; returns lines for the log.
 
     A head points right when the strongest patch of its mean attention over the phrase's tokens is at least a
     fifth the phrase's region. Its IoU is that of the patches above half the maximum, against the exact mask.
     """
-    model = LlavaForConditionalGeneration.from_pretrained(
-        folder, attn_implementation="eager", torch_dtype=torch.float32
-    )
-    points, overlaps, things = [], [], []
+    tower, language = model.model.vision_tower, model.model.language_model
+    before = language.config._attn_implementation, tower.config._attn_implementation
+    language.set_attn_implementation("eager")
+    tower.set_attn_implementation("sdpa")
+    results: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    rng = random.Random(0)
     for scene, image, regions in zip(unseen.scenes[:count], unseen.images, unseen.regions, strict=False):
-        ids, phrases = tell(scene, tokenizer, model.config.image_seq_length)
-        columns = (ids == model.config.image_token_id).nonzero().squeeze(1)
-        out = model(input_ids=ids[None], pixel_values=pixels(image[None]), output_attentions=True)
-        attention = torch.stack(out.attentions)[:, 0]  # [L, A, S, S]
-        for rows, members in phrases:
-            maps = attention[:, :, rows][..., columns].mean(2)
-            mask = torch.from_numpy(np.isin(regions, members))
-            point, overlap = score(maps, mask)
-            points.append(point)
-            overlaps.append(overlap)
-            things.append(min(members) >= 2)
-    return summarise(torch.stack(points), torch.stack(overlaps), torch.tensor(things))
+        features = model.get_image_features(
+            pixels(image[None]), vision_feature_layer=-2, vision_feature_select_strategy="default"
+        )[0]
+        for kind, text in texts_of(scene, rng):
+            ids, phrases = encode_segments(text, tokenizer, model.config.image_seq_length)
+            columns = (ids == model.config.image_token_id).nonzero().squeeze(1)
+            embeds = model.get_input_embeddings()(ids)
+            embeds[columns] = features.squeeze(0).to(embeds.dtype)
+            out = language(inputs_embeds=embeds[None], output_attentions=True, use_cache=False)
+            attention = torch.stack(out.attentions)[:, 0]  # [L, A, S, S]
+            for rows, members in phrases:
+                mask = torch.from_numpy(np.isin(regions, members))
+                what = "things" if min(members) >= FIRST_SHAPE else "stuff"
+                results.setdefault(f"{kind} {what}", []).append(
+                    score(attention[:, :, rows][..., columns].mean(2), mask)
+                )
+    language.set_attn_implementation(before[0])
+    tower.set_attn_implementation(before[1])
+    return [summarize(kind, values) for kind, values in results.items()]
 
 
-def tell(
-    scene: Scene, tokenizer: PreTrainedTokenizerFast, image_tokens: int
+def texts_of(scene: Scene, rng: random.Random) -> list[tuple[str, list[Segment]]]:
+    """The caption, its phrases alone and shuffled, and one referring expression."""
+    made = [("caption", caption(scene)), ("shuffled", shuffled(scene, rng))]
+    made.append(("alone", [rng.choice([p for p in caption_phrases(scene) if min(p.regions) >= FIRST_SHAPE])]))
+    index = rng.randrange(len(scene.shapes))
+    if choices := expressions(scene, index):
+        made.append(("expression", [Segment(rng.choice(choices), (FIRST_SHAPE + index,)), Segment(".")]))
+    return made
+
+
+def encode_segments(
+    text: list[Segment], tokenizer: PreTrainedTokenizerFast, image_tokens: int
 ) -> tuple[Tensor, list[tuple[list[int], list[int]]]]:
-    """Token ids of prompt and caption, and (token positions, regions) of each phrase."""
-    ids = tokenizer.encode(PROMPT.replace("<image>", "<image>" * image_tokens))
+    """Token ids of prompt and text, and (token positions, regions) of each phrase."""
+    prompt = INSTRUCTION.format(input="<image>" * image_tokens + f"\n{CAPTION}")
+    ids = tokenizer.encode(prompt)
     phrases = []
-    for segment in caption(scene):
+    for segment in text:
         tokens = tokenizer.encode(segment.utterance, add_special_tokens=False)
         if segment.regions:
             phrases.append((list(range(len(ids), len(ids) + len(tokens))), list(segment.regions)))
@@ -71,14 +94,11 @@ def score(maps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return (share[maps.argmax(-1)] >= 0.2).float(), inter / (size - inter)
 
 
-def summarise(points: Tensor, overlaps: Tensor, things: Tensor) -> list[str]:
-    lines = []
-    for name, which in (("things", things), ("stuff", ~things)):
-        for measure, values in (("pointing", points), ("IoU", overlaps)):
-            mean = values[which].mean(0)
-            layer, head = divmod(int(mean.argmax()), mean.shape[1])
-            lines.append(
-                f"grounding of {int(which.sum())} {name}: {measure} {mean.max():.3f} "
-                f"(layer {layer}, head {head}; mean over heads {mean.mean():.3f})"
-            )
-    return lines
+def summarize(kind: str, values: list[tuple[Tensor, Tensor]]) -> str:
+    """One line: the best head's pointing and IoU."""
+    parts = []
+    for name, maps in zip(("pointing", "IoU"), zip(*values, strict=True), strict=True):
+        mean = torch.stack(maps).mean(0)
+        layer, head = divmod(int(mean.argmax()), mean.shape[1])
+        parts.append(f"{name} {mean.max():.3f} (layer {layer}, head {head}; mean {mean.mean():.3f})")
+    return f"{len(values)} phrases, {kind}: {', '.join(parts)}"

@@ -8,39 +8,71 @@ from scene_pool import OUTSIDE, ScenePool
 from torch import Tensor
 from torch.nn import functional as F
 
-from flmm.datasets.shapes_scene import COLOURS, LOWER, SHAPES, SIZES, UPPER, Scene, caption
+from flmm.datasets.shapes.captions import caption
+from flmm.datasets.shapes.glyphs import GLYPHS
+from flmm.datasets.shapes.scene import COLORS, LOWER, SHAPES, SIGNS, SIZES, UPPER, Scene
 
 LABELS = {  # of a patch, with the number of values each can have
     "kind": 1 + len(UPPER) + len(LOWER) + len(SHAPES),
-    "colour": 1 + len(COLOURS),
+    "color": 1 + len(COLORS),
     "size": 1 + len(SIZES),
     "order": 1 + 6,
     "number": 1 + 3,
+    "sign": 1 + len(SIGNS),
 }
+UNKNOWN = -100  # ignored by the loss
+WIDE = ("size", "order", "number")  # cannot be seen in a close-up; a sign cannot be read elsewhere
 OUTLINE = 49  # 7 x 7 parts of a patch
-HEADS = [*LABELS.values(), OUTLINE, 2]
+GLYPH = 35  # cells of a sign
+HEADS = [*LABELS.values(), OUTLINE, 2, GLYPH, 2]
 
 
 def patch_labels(pool: ScenePool, patch: int) -> tuple[Tensor, Tensor]:
     """What each patch shows; a fifth of a patch is enough for a shape.
 
     Returns:
-        Classes in the order of `LABELS`, int64 [N, 5, h * w]: kind, colour, size, place of its phrase in the
-        caption and how many shapes the phrase has. Outline, float16 [N, h * w, 49 + 2]: share of shape in
-        7 x 7 parts of the patch, and the way to the middle of its shape in units of four patches.
+        Classes in the order of `LABELS`, int8 [N, 6, h * w]: kind, color, size, place of its phrase in the
+        caption, how many shapes the phrase has, and the sign. Outline, float16 [N, h * w, 49 + 4]: share of shape in
+        7 x 7 parts of the patch, the way to the middle of its shape in units of four patches, and to its sign.
     """
     count, side = len(pool.scenes), pool.regions.shape[-1] // patch
-    classes = np.zeros((count, len(LABELS), side * side), np.int64)
-    outline = np.zeros((count, side * side, OUTLINE + 2), np.float16)
+    classes = np.zeros((count, len(LABELS), side * side), np.int8)
+    outline = np.zeros((count, side * side, OUTLINE + 4), np.float16)
     for n, scene in enumerate(pool.scenes):
         cells = to_cells(pool.regions[n], patch)
         top = np.where(cells == OUTSIDE, 0, cells).max(1)  # shapes have the highest values
         shape = (top >= 2) & ((cells == top[:, None]).mean(1) >= 0.2)
         shown = np.where(shape, top, cells[:, patch * patch // 2 + patch // 2])
         classes[n] = class_table(scene)[:, shown]
+        if pool.shown[n] < 0:
+            classes[n, 5] = UNKNOWN
+        else:
+            classes[n, 2:5] = UNKNOWN
+            classes[n, 5] = sign_cells(pool.signs[n], scene.shapes[pool.shown[n]].sign, side, patch)
         outline[n, :, :OUTLINE] = shape_shares(pool.regions[n], patch)
-        outline[n, :, OUTLINE:] = ways_to_middle(pool.regions[n], patch, shown) * shape[:, None]
+        if classes[n, 5].max() > 0:
+            outline[n, :, OUTLINE + 2 :] = ways_to(pool.signs[n][[1, 0]] / 2 + pool.signs[n][[3, 2]] / 2, side, patch)
+        outline[n, :, OUTLINE : OUTLINE + 2] = ways_to_middle(pool.regions[n], patch, shown) * shape[:, None]
     return torch.from_numpy(classes), torch.from_numpy(outline)
+
+
+def sign_cells(box: np.ndarray, sign: str, side: int, patch: int) -> np.ndarray:
+    """Class of the sign in each patch that holds a quarter of it or more: int8 [side * side]."""
+    found = np.zeros((side, side), np.int8)
+    if not sign or box[2] <= box[0]:
+        return found.flatten()
+    starts = np.arange(side) * patch
+    across = (np.minimum(starts + patch, box[2]) - np.maximum(starts, box[0])).clip(0)
+    down = (np.minimum(starts + patch, box[3]) - np.maximum(starts, box[1])).clip(0)
+    share = down[:, None] * across / ((box[2] - box[0]) * (box[3] - box[1]))
+    found[share >= 0.25 * share.max()] = 1 + SIGNS.index(sign)
+    return found.flatten()
+
+
+def ways_to(middle: np.ndarray, side: int, patch: int) -> np.ndarray:
+    """From each patch to a point (y, x) in pixels, in patches: [side * side, 2]."""
+    places = np.stack(np.mgrid[:side, :side], -1).reshape(-1, 2) + 0.5
+    return middle / patch - places
 
 
 def to_cells(regions: np.ndarray, patch: int) -> np.ndarray:
@@ -50,15 +82,15 @@ def to_cells(regions: np.ndarray, patch: int) -> np.ndarray:
 
 
 def class_table(scene: Scene) -> np.ndarray:
-    """Classes of every region value: int64 [5, 256]."""
+    """Classes of every region value: int8 [6, 256]."""
     kinds = [*UPPER, *LOWER, *SHAPES]
-    table = np.zeros((len(LABELS), 256), np.int64)
+    table = np.zeros((len(LABELS), 256), np.int8)
     table[0, :2] = [1 + kinds.index(name) for name in scene.stuff]
     for i, s in enumerate(scene.shapes):
-        looks = kinds.index(s.kind), [*COLOURS].index(s.colour), [*SIZES].index(s.size)
+        looks = kinds.index(s.kind), [*COLORS].index(s.color), [*SIZES].index(s.size)
         table[:3, 2 + i] = np.add(looks, 1)
     for order, phrase in enumerate(p for p in caption(scene) if p.regions and min(p.regions) >= 2):
-        table[3:, phrase.regions] = [[order + 1], [len(phrase.regions)]]
+        table[3:5, phrase.regions] = [[order + 1], [len(phrase.regions)]]
     return table
 
 
@@ -80,12 +112,35 @@ def ways_to_middle(regions: np.ndarray, patch: int, shown: np.ndarray) -> np.nda
 
 
 def patch_loss(told: Tensor, classes: Tensor, outlines: Tensor) -> Tensor:
-    """Cross-entropy of each class, shape patches counting five times; outline and way to the middle."""
-    parts = told.split(HEADS, dim=-1)
+    """Cross-entropy of each class, shape patches counting five times, signs 25; outline and way to the middle."""
+    parts, classes = told.split(HEADS, dim=-1), classes.long()
     shape = (classes[:, 1] > 0).float()
-    weight = (1 + 4 * shape) / (1 + 4 * shape).sum()
-    losses = [F.cross_entropy(p.transpose(1, 2), classes[:, i], reduction="none") for i, p in enumerate(parts[:5])]
-    shares, ways = outlines.float().split([OUTLINE, 2], dim=-1)
-    outline = F.binary_cross_entropy_with_logits(parts[5], shares)
-    middle = ((parts[6] - ways) ** 2).sum(-1)
-    return ((sum(losses) + middle) * weight).sum() + outline
+    weight = 1 + 4 * shape
+    weights = [weight / weight.sum()] * 5
+    sign = (classes[:, 5] >= 0) * (1 + 24.0 * (classes[:, 5] > 0))
+    weights.append(3 * sign / sign.sum().clamp(min=1))
+    losses = [
+        (F.cross_entropy(part.transpose(1, 2), classes[:, i], ignore_index=UNKNOWN, reduction="none") * w).sum()
+        for i, (part, w) in enumerate(zip(parts[:6], weights, strict=True))
+    ]
+    shares, ways, sign_ways = outlines.float().split([OUTLINE, 2, 2], dim=-1)
+    outline = F.binary_cross_entropy_with_logits(parts[6], shares)
+    middle = ((parts[7] - ways) ** 2).sum(-1)
+    return sum(losses) + (middle * weights[0]).sum() + outline + sign_loss(parts[8], parts[9], classes[:, 5], sign_ways)
+
+
+def sign_loss(cells: Tensor, told_ways: Tensor, signs: Tensor, ways: Tensor) -> Tensor:
+    """The cells of the sign's glyph and the way to its middle, said by the patches that show it."""
+    shown = signs > 0
+    if not shown.any():
+        return cells.sum() * 0
+    true = _GLYPHS[signs[shown] - 1]
+    return 3 * F.binary_cross_entropy_with_logits(cells[shown], true) + ((told_ways[shown] - ways[shown]) ** 2).mean()
+
+
+def label_words() -> list[list[str]]:
+    """The word for each class of kind, color, size and sign; class 0 has none."""
+    return [[*UPPER, *LOWER, *SHAPES], [*COLORS], [*SIZES], [sign.lower() for sign in SIGNS]]
+
+
+_GLYPHS = torch.tensor([[mark == "#" for row in GLYPHS[sign] for mark in row] for sign in SIGNS], dtype=torch.float32)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from training_log import Log
 
-from flmm.datasets.shapes_scene import caption
+from flmm.datasets.shapes.captions import caption
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 
@@ -33,8 +33,8 @@ def main() -> None:
     sam = sam_model_registry["vit_nano"](checkpoint=args.init).train()
     side = sam.image_encoder.img_size
     log(f"parameters: {sum(p.numel() for p in sam.parameters()):,}")
-    pool = make_pool(2_000_000 + args.seed, args.scenes, side, centred=False)
-    unseen = make_pool(UNSEEN_SEED, 100, side, centred=False)
+    pool = make_pool(2_000_000 + args.seed, args.scenes, side, centered=False)
+    unseen = make_pool(UNSEEN_SEED, 100, side, centered=False)
     train(sam, pool, args, log)
     torch.save({name: value.half() for name, value in sam.state_dict().items()}, args.out)
     sam = sam_model_registry["vit_nano"](checkpoint=args.out)

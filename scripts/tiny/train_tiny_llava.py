@@ -1,30 +1,36 @@
-"""Train the embedded tiny LLaVA from scratch: vision tower on patch labels, then captions in reading order.
+"""Second stage of the tiny LLaVA: the whole model talks about pictures; its tower goes on saying what patches show.
 
-About an hour on one or two CPU cores. The two commands are in docs/tiny_model.md: all from scratch, then some more.
+After `train_tower.py`. At a constant rate for as long as there is time (`--steps`), then `--decay` to zero from the
+state that was kept. The commands that made the weights in git, and their times, are in docs/tiny_model.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import random
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from grounding_probe import measure_grounding
-from patch_labels import HEADS, LABELS, patch_labels, patch_loss
-from scene_pool import ScenePool, make_pool
-from tiny_parts import PROMPT, build_model, build_processor, build_tokenizer
+from grounding_probe import measure_pointing
+from patch_labels import HEADS, label_words, patch_labels, patch_loss
+from precision import autocast, fast_dtype
+from scene_pool import make_closeup_pool
+from text_pool import IGNORE, Batch, make_texts, pack, prefix_ids
+from tiny_parts import IMAGE_SIDE, PATCH, build_model, build_processor, build_tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tower import Pixels, batches, read_patches, update
+from train_tower import UNSEEN_SEED, patch_accuracy
 from training_log import Log
-from transformers import AttentionInterface, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+from unseen_texts import unseen_texts
 
-from flmm.datasets.shapes_scene import Scene, caption, expressions
+from flmm.datasets.shapes.captions import caption, text_of
 
-UNSEEN_SEED = 10_000_000  # scenes for measuring; the shapes data set and training use lower seeds
-IGNORE = -100
+PAIR_EVERY = 4  # steps
+ROWS, PAIR_ROWS = 3, 1
+COUNTS = (14, 4, 4)  # texts per whole picture, close-up, pair
 
 
 def main() -> None:
@@ -32,256 +38,219 @@ def main() -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # without, the first steps run fifteen times slower
-    AttentionInterface.register("lean", lean_attention)
     log = Log(args.out / "training.log", go_on=args.init is not None)
-    model = build_model(build_tokenizer())
-    side = model.config.vision_config.image_size
-    log(f"parameters: {sum(p.numel() for p in model.parameters()):,}")
-    pool = make_pool(first_seed=1_000_000 + args.seed, count=args.scenes, side=side)
-    unseen = make_pool(first_seed=UNSEEN_SEED, count=args.unseen, side=side)
-    log(f"drew {args.scenes} + {args.unseen} scenes")
-    trainer = Trainer(model, pool, unseen, log)
+    trainer = Trainer(args, log)
     if args.init:
-        trainer.go_on_from(args.init, args.batch, args.seed)
+        trainer.load(args.init)
     else:
-        trainer.train_vision(args.vision_steps, args.batch, args.seed)
-    trainer.train_whole(args.steps, args.batch, args.seed, args.lr)
-    finish(trainer, args.out)
-
-
-def finish(trainer: Trainer, folder: Path) -> None:
-    """Save in half precision and measure what was saved."""
-    trainer.model.half().save_pretrained(folder)
-    trainer.tokenizer.save_pretrained(folder)
-    build_processor().save_pretrained(folder)
-    trainer.model.float()
-    count = len(trainer.unseen.scenes)
-    trainer.log(f"exact captions: {trainer.exact_captions(count):.4f} of {count} unseen scenes")
-    probed = min(100, count)
-    for line in measure_grounding(folder, trainer.tokenizer, trainer.pixels, trainer.unseen, probed):
-        trainer.log(line)
-    trainer.log(f"{sum(file.stat().st_size for file in folder.iterdir()):,} bytes")
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/tiny_llava"))
-    parser.add_argument("--scenes", type=int, default=24_000, help="training scenes")
-    parser.add_argument("--unseen", type=int, default=500, help="scenes for measuring")
-    parser.add_argument("--vision-steps", type=int, default=1500)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-3, help="of the second stage")
-    parser.add_argument("--init", type=Path, help="trained folder to go on from, instead of the first stage")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    return parser.parse_args()
-
-
-class Pixels:
-    """uint8 pictures [N, H, W, 3] to normalised float tensors [N, 3, H, W]."""
-
-    def __init__(self, mean: list[float], std: list[float]) -> None:
-        self.mean, self.std = (torch.tensor(v).view(1, 3, 1, 1) for v in (mean, std))
-
-    def __call__(self, images: np.ndarray) -> Tensor:  # noqa: D102
-        return (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - self.mean) / self.std
+        trainer.align_projector()
+    trainer.train(args)
+    trainer.finish()
 
 
 class Trainer:
-    """The model, what it is shown, and the two stages. `head` reads patch labels and is thrown away."""
+    """The model, what it is shown, and the second stage. `head` reads patch labels and is thrown away."""
 
-    def __init__(self, model: LlavaForConditionalGeneration, pool: ScenePool, unseen: ScenePool, log: Log) -> None:
-        processor = build_processor()
-        self.model, self.pool, self.unseen, self.log = model, pool, unseen, log
-        self.tower, self.tokenizer = model.model.vision_tower, build_tokenizer()
-        self.pixels = Pixels(processor.image_mean, processor.image_std)
+    def __init__(self, args: argparse.Namespace, log: Log) -> None:
+        self.tokenizer, self.log, self.out = build_tokenizer(), log, args.out
+        self.model = build_model(self.tokenizer)
+        self.tower, self.language = self.model.model.vision_tower, self.model.model.language_model
         self.head = nn.Linear(self.tower.config.hidden_size, sum(HEADS))
-        patch = self.tower.config.patch_size
-        self.classes, self.outlines = patch_labels(pool, patch)
-        self.unseen_classes, _ = patch_labels(unseen, patch)
-
-    def train_vision(self, steps: int, batch: int, seed: int) -> None:
-        """Say what each patch shows, from the layer LLaVA reads."""
-        parameters = [*self.tower.parameters(), *self.head.parameters()]
-        optimizer, schedule = make_optimizer([{"params": parameters, "lr": 1e-3}], steps)
-        self.attend("lean")
-        for step, chosen in enumerate(batches(len(self.pool.scenes), batch, steps, seed)):
-            with torch.autocast("cpu", torch.bfloat16):
-                told = self.head(read_patches(self.tower, self.pixels(self.pool.images[chosen])))
-            loss = patch_loss(told.float(), self.classes[chosen], self.outlines[chosen])
-            update(loss, optimizer, schedule)
-            if (step + 1) % 200 == 0:
-                self.log(f"vision step {step + 1}: loss {loss.item():.3f}, {self.patch_accuracy()}")
-
-    def go_on_from(self, folder: Path, batch: int, seed: int) -> None:
-        """Take a trained model's weights, and fit the patch head, which is not saved, to its features."""
-        trained = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-        self.model.load_state_dict(trained.state_dict())
-        optimizer, schedule = make_optimizer([{"params": [*self.head.parameters()], "lr": 1e-2}], 150)
-        self.attend("lean")
-        for chosen in batches(len(self.pool.scenes), batch, 150, seed):
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                features = read_patches(self.tower, self.pixels(self.pool.images[chosen]))
-            loss = patch_loss(self.head(features.float()), self.classes[chosen], self.outlines[chosen])
-            update(loss, optimizer, schedule)
-        self.log(f"went on from {folder}: {self.patch_accuracy()}")
-
-    def train_whole(self, steps: int, batch: int, seed: int, lr: float) -> None:
-        """Tell about the pictures, while the tower goes on saying what each patch shows."""
+        first = torch.load(args.tower)
+        self.tower.load_state_dict(first["tower"])
+        self.head.load_state_dict(first["head"])
+        self.pool = make_closeup_pool(1_000_000 + args.seed, args.scenes, IMAGE_SIDE, folder=args.pool)
+        self.unseen = make_closeup_pool(UNSEEN_SEED, 500, IMAGE_SIDE, folder=args.pool)
+        self.texts = make_texts(self.pool, args.seed, COUNTS, file=args.pool / f"texts-{args.scenes}-{args.seed}")
+        ends = [text_of(caption(scene)) + "</s>" for scene in self.pool.scenes]
+        encoded = self.tokenizer(ends, add_special_tokens=False).input_ids
+        self.captions = [np.array(ids) for ids in encoded]
+        self.classes, self.outlines = patch_labels(self.pool, PATCH)
+        self.known, _ = patch_labels(self.unseen, PATCH)
+        self.pixels = Pixels(build_processor().image_mean, build_processor().image_std)
+        self.dtype = fast_dtype()
+        tokens = self.model.config.image_seq_length
+        self.prefixes = [prefix_ids(self.tokenizer, tokens, pictures) for pictures in (1, 2)]
         vision = [*self.tower.parameters(), *self.head.parameters()]
         language = [*self.model.model.multi_modal_projector.parameters(), *self.model.lm_head.parameters()]
-        language += [*self.model.model.language_model.parameters()]
-        groups = [{"params": language, "lr": lr}, {"params": vision, "lr": lr / 2}]
-        optimizer, schedule = make_optimizer(groups, steps)
-        rng, mean = random.Random(seed), 0.0
-        for step, chosen in enumerate(batches(len(self.pool.scenes), batch, steps, seed + 1)):
-            self.attend("lean")
-            texts = [sample_text(self.pool.scenes[i], rng) for i in chosen]
-            with torch.autocast("cpu", torch.bfloat16):
+        language += [*self.language.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": language}, {"params": vision}], betas=(0.9, 0.98), weight_decay=0.05
+        )
+        for part in (self.tower, self.language):
+            part.set_attn_implementation("lean")
+        self.step, self.tower_learns = 0, args.tower_lr > 0
+        log(
+            f"{sum(p.numel() for p in self.model.parameters()):,} parameters, {len(self.tokenizer)} words, {self.dtype}"
+        )
+
+    def load(self, file: Path) -> None:
+        """Go on from what `save` kept."""
+        state = torch.load(file)
+        self.model.load_state_dict(state["model"])
+        self.head.load_state_dict(state["head"])
+        if "optimizer" in state:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        self.log(f"went on from step {self.step}")
+
+    def save(self) -> None:
+        """Keep all that the training needs to go on."""
+        state = {"model": self.model.state_dict(), "head": self.head.state_dict(), "step": self.step}
+        file = self.out / "state.pth"
+        torch.save({**state, "optimizer": self.optimizer.state_dict()}, file.with_suffix(".tmp"))
+        file.with_suffix(".tmp").replace(file)
+
+    def align_projector(self, steps: int = 300, batch: int = 48) -> None:
+        """Teach the projector to put each patch near the words for what it shows; other directions stay free."""
+        table = self.model.get_input_embeddings().weight.detach()
+        words = [table[self.tokenizer.convert_tokens_to_ids(names)] for names in label_words()]
+        words = [torch.cat([torch.zeros(1, len(table[0])), rows]) for rows in words]
+        basis = torch.linalg.qr(torch.cat(words).T[:, torch.cat(words).norm(dim=1) > 0]).Q
+        projector = self.model.model.multi_modal_projector
+        optimizer, mean = torch.optim.AdamW(projector.parameters(), weight_decay=0.01), 0.0
+        half = len(self.pool.scenes) // 2
+        groups = [(0, half, batch * 3 // 4), (half, half, batch // 4)]
+        for step, chosen in enumerate(batches(groups, steps, 5), 1):
+            shown = self.classes[chosen][:, [0, 1, 2, 5]].long().clamp(min=0)
+            target = sum(rows[shown[:, i]] for i, rows in enumerate(words))
+            with torch.no_grad(), autocast(self.dtype):
+                features = read_patches(self.tower, self.pixels(self.pool.images[chosen]))
+            signs = 1 + 24 * (shown[:, 3] > 0)[..., None] + 4 * (shown[:, 1] > 0)[..., None]
+            error = (projector(features.float()) - target) @ basis
+            loss = (error**2 * signs).sum() / signs.sum()
+            update(loss, optimizer, min(1, 3 * (1 - step / steps)), [2e-3])
+            mean += (loss.item() - mean) * max(0.05, 1 / step)
+            if step % 100 == 0:
+                self.log(f"projector step {step}: {mean:.4f} of {(target**2).sum(-1).mean():.3f}")
+
+    def train(self, args: argparse.Namespace) -> None:
+        """Texts about whole pictures and close-ups, every other step also about both together."""
+        rng, start, mean = random.Random(args.seed + self.step), self.step, np.zeros(3)
+        half = len(self.pool.scenes) // 2
+        wide, close, pair_count = args.pictures
+        groups = [(0, half, wide), (half, half, close), (0, half, pair_count)]
+        for number, chosen in enumerate(batches(groups, args.steps, args.seed + 1 + self.step), 1):
+            single, pairs = chosen[: wide + close], chosen[wide + close :]
+            loss, patches = self.single_loss(single, rng)
+            losses = [loss.item(), patches.item()]
+            loss = loss + 0.2 * patches
+            if number % PAIR_EVERY == 0:
+                pair = self.pair_loss(pairs, half, rng)
+                losses.append(pair.item())
+                loss = loss + 0.3 * pair
+            self.step = start + number
+            factor = min(number / 50, 1) * (1 - (number - 1) / args.steps if args.decay else 1)
+            update(loss, self.optimizer, factor, [args.lr, args.tower_lr])
+            for i, value in enumerate(losses):
+                mean[i] += (value - mean[i]) * max(0.02, 1 / number)
+            if self.step % 100 == 0:
+                self.log(f"step {self.step}: loss of texts {mean[0]:.4f}, patches {mean[1]:.3f}, pairs {mean[2]:.3f}")
+            if self.step % 100 == 0:
+                self.save()
+            if self.step % 600 == 0:
+                self.measure()
+        self.save()
+
+    def single_loss(self, chosen: np.ndarray, rng: random.Random) -> tuple[Tensor, Tensor]:
+        """Next-token loss of texts about pictures, and the loss of their patches."""
+        texts, captions = ([pool[i] for i in chosen] for pool in (self.texts.single, self.captions))
+        batch = pack(self.prefixes[0], texts, ROWS, self.tokenizer.pad_token_id, rng, captions)
+        with autocast(self.dtype):
+            with torch.set_grad_enabled(self.tower_learns):
                 features = read_patches(self.tower, self.pixels(self.pool.images[chosen]))
                 told = self.head(features)
-                loss = text_loss(self.model, self.tokenizer, features, texts)
-            patches = patch_loss(told.float(), self.classes[chosen], self.outlines[chosen])
-            update(loss + 0.2 * patches, optimizer, schedule)
-            mean += (loss.item() - mean) * max(0.02, 1 / (step + 1))
-            if (step + 1) % 100 == 0:
-                self.log(f"step {step + 1}: text loss {mean:.4f}, patch loss {patches.item():.3f}")
-            if (step + 1) % 250 == 0:
-                self.log(f"{self.patch_accuracy()}, exact captions {self.exact_captions(50):.2f} of 50")
+            logits, labels, _ = self.read(batch, features[:, None])
+        patches = patch_loss(told.float(), self.classes[chosen], self.outlines[chosen])
+        return weighted_loss(logits, labels, batch), patches
 
-    def attend(self, how: str) -> None:
-        """Choose the attention function of both towers."""
-        for part in (self.tower, self.model.model.language_model):
-            part.set_attn_implementation(how)
+    def pair_loss(self, chosen: np.ndarray, half: int, rng: random.Random) -> Tensor:
+        """Next-token loss of texts about whole pictures and their close-ups together."""
+        batch = pack(
+            self.prefixes[1], [self.texts.pairs[i] for i in chosen], PAIR_ROWS, self.tokenizer.pad_token_id, rng
+        )
+        images = self.pool.images[np.stack([chosen, half + chosen], 1).flatten()]
+        with autocast(self.dtype):
+            with torch.set_grad_enabled(self.tower_learns):
+                features = read_patches(self.tower, self.pixels(images)).unflatten(0, (-1, 2))
+            logits, labels, _ = self.read(batch, features)
+        return weighted_loss(logits, labels, batch)
+
+    def read(self, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [N, V] of what the LMM says, their labels [N], and the text [N, 2] (picture, number) each is of.
+
+        Args:
+            batch: Prefixes and rows.
+            features: [B, pictures, h * w, D].
+        """
+        # float32 between the layers: in bfloat16 what one layer adds is lost to rounding
+        images = self.model.model.multi_modal_projector(features).float()
+        embeds = self.model.get_input_embeddings()(batch.ids)
+        image = batch.ids == self.model.config.image_token_id
+        embeds = embeds.masked_scatter(image[..., None], images)
+        hidden = self.language(
+            inputs_embeds=embeds,
+            position_ids=batch.positions,
+            use_cache=False,
+            prefix=batch.prefix,
+            rows=batch.mask,
+        ).last_hidden_state[:, batch.prefix :]
+        spoken = batch.labels != IGNORE
+        where = torch.stack([spoken.nonzero()[:, 0], batch.texts[spoken]], 1)
+        return self.model.lm_head(hidden[spoken]), batch.labels[spoken], where
 
     @torch.no_grad()
-    def patch_accuracy(self) -> str:
-        """Share of right classes among the shape patches of 200 unseen scenes."""
-        parts = self.head(read_patches(self.tower, self.pixels(self.unseen.images[:200]))).split(HEADS, dim=-1)
-        classes = self.unseen_classes[:200]
-        shape = classes[:, 1] > 0
-        right = [(p.argmax(-1) == classes[:, i])[shape].float().mean() for i, p in enumerate(parts[:5])]
-        return f"unseen {'/'.join(LABELS)} {'/'.join(f'{r:.3f}' for r in right)}"
+    def measure(self) -> None:
+        """Exact answers on unseen scenes by kind of text, patch labels, and where attention points."""
+        self.log(patch_accuracy(self.tower, self.head, self.pixels(self.unseen.images[::5]), self.known[::5]))
+        right: dict[str, list[bool]] = defaultdict(list)
+        for kinds, pictures, texts in unseen_texts(self.tokenizer, self.unseen):
+            prefix = self.prefixes[pictures.shape[1] - 1]
+            for start in range(0, len(texts), 20):
+                part = np.s_[start : start + 20]
+                batch = pack(prefix, texts[part], 4, self.tokenizer.pad_token_id)
+                images = self.pixels(self.unseen.images[pictures[part].flatten()])
+                features = read_patches(self.tower, images).unflatten(0, (-1, pictures.shape[1]))
+                logits, labels, where = self.read(batch, features)
+                wrong = {tuple(w) for w in where[logits.argmax(-1) != labels].tolist()}
+                for picture, number in {tuple(w) for w in where.tolist()}:
+                    right[kinds[start + picture][number]].append((picture, number) not in wrong)
+        self.log("exact: " + ", ".join(f"{kind} {np.mean(v):.3f} ({len(v)})" for kind, v in right.items()))
+        for line in measure_pointing(self.model, self.tokenizer, self.pixels, self.unseen, 60):
+            self.log(line)
 
-    @torch.no_grad()
-    def exact_captions(self, count: int) -> float:
-        """Share of pictures whose greedily generated caption equals the true one, word for word."""
-        self.attend("sdpa")
-        prompt = PROMPT.replace("<image>", "<image>" * self.model.config.image_seq_length)
-        right = 0
-        for start in range(0, count, 50):
-            scenes = self.unseen.scenes[start : min(start + 50, count)]
-            ids = torch.tensor([self.tokenizer.encode(prompt)] * len(scenes))
-            out = self.model.generate(
-                input_ids=ids,
-                pixel_values=self.pixels(self.unseen.images[start : start + len(scenes)]),
-                max_new_tokens=48,
-                do_sample=False,
-            )
-            told = self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
-            true = [" ".join(segment.utterance for segment in caption(scene)) for scene in scenes]
-            right += sum(a == b for a, b in zip(told, true, strict=True))
-        return right / count
-
-
-def read_patches(tower: nn.Module, pixel_values: Tensor) -> Tensor:
-    """Patch features of the last layer but one, [N, h * w, D]; LLaVA ignores the last, so it is not run."""
-    vision = tower.vision_model
-    hidden = vision.pre_layrnorm(vision.embeddings(pixel_values))
-    for layer in vision.encoder.layers[:-1]:
-        hidden = layer(hidden, attention_mask=None, causal_attention_mask=None)[0]
-    return hidden[:, 1:]
+    def finish(self) -> None:
+        """Save in half precision and measure what was saved."""
+        self.model.half().save_pretrained(self.out)
+        self.tokenizer.save_pretrained(self.out)
+        build_processor().save_pretrained(self.out)
+        self.model.float()
+        self.measure()
 
 
-def sample_text(scene: Scene, rng: random.Random) -> str:
-    """The caption three times in four, else some referring expressions, each ended by a full stop."""
-    if rng.random() < 0.75:
-        return " ".join(segment.utterance for segment in caption(scene))
-    order = [i for i in range(len(scene.shapes)) if expressions(scene, i)]
-    if not order:
-        return " ".join(segment.utterance for segment in caption(scene))
-    rng.shuffle(order)
-    chosen = order[: rng.randint(1, len(order))]
-    return " ".join(f"{rng.choice(expressions(scene, i))}." for i in chosen)
+def weighted_loss(logits: Tensor, labels: Tensor, batch: Batch) -> Tensor:
+    """Mean cross-entropy of what is said, by the weights of its answers."""
+    weights = batch.weights[batch.labels != IGNORE]
+    return (F.cross_entropy(logits.float(), labels, reduction="none") * weights).sum() / weights.sum()
 
 
-def text_loss(
-    model: LlavaForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerFast,
-    features: Tensor,
-    texts: list[str],
-) -> Tensor:
-    """Next-token loss on the texts. Padding stands right of the text, where causal attention never looks."""
-    ids = [tokenizer.encode(text, add_special_tokens=False) + [tokenizer.eos_token_id] for text in texts]
-    longest = max(map(len, ids))
-    tokens = torch.tensor([row + [tokenizer.pad_token_id] * (longest - len(row)) for row in ids])
-    labels = torch.tensor([row + [IGNORE] * (longest - len(row)) for row in ids])
-    embeds = embed(model, tokenizer, features, tokens[:, :-1])
-    hidden = model.model.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
-    logits = model.lm_head(hidden[:, -longest:]).float()
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
-
-
-def embed(
-    model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, features: Tensor, tokens: Tensor
-) -> Tensor:
-    """Prompt with the image in place, then the tokens: [N, S, D]."""
-    table = model.get_input_embeddings()
-    prompt = tokenizer.encode(PROMPT)
-    place = prompt.index(model.config.image_token_id)
-    before, after = (
-        table(torch.tensor(part)).expand(len(tokens), -1, -1) for part in (prompt[:place], prompt[place + 1 :])
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("checkpoints/tiny_llava"))
+    parser.add_argument("--tower", type=Path, default=Path("work_dirs/tiny_llava/tower.pth"), help="of the first stage")
+    parser.add_argument("--pool", type=Path, default=Path("work_dirs/tiny_llava/pool"), help="where pictures are kept")
+    parser.add_argument("--scenes", type=int, default=20_000, help="training scenes")
+    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument(
+        "--pictures", type=int, nargs=3, default=(18, 6, 6), help="whole pictures, close-ups, pairs per step"
     )
-    image = model.model.multi_modal_projector(features)
-    return torch.cat([before, image.to(before.dtype), after, table(tokens)], dim=1)
-
-
-def lean_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: None,
-    scaling: float,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """Plain attention in bfloat16: on a CPU its backward pass is several times faster than sdpa's."""
-    with torch.autocast("cpu", enabled=False):
-        query, key = (query * scaling).to(value.dtype), key.to(value.dtype)  # the rotation left float32
-        scores = query @ key.transpose(2, 3)
-        if module.is_causal:
-            scores += torch.full(scores.shape[2:], -math.inf, dtype=scores.dtype).triu(1)
-        weights = scores.softmax(-1)
-        return (weights @ value).transpose(1, 2), None
-
-
-def make_optimizer(
-    groups: list[dict], steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW, warm-up over 100 steps, cosine to zero."""
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.05)
-
-    def factor(step: int) -> float:
-        return min((step + 1) / 100, 0.5 * (1 + math.cos(math.pi * step / steps)))
-
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
-def batches(count: int, size: int, steps: int, seed: int):
-    """Index arrays over epochs of shuffled scenes."""
-    rng = np.random.default_rng(seed)
-    order = np.concatenate([rng.permutation(count) for _ in range(math.ceil(steps * size / count))])
-    yield from order[: steps * size].reshape(steps, size)
-
-
-def update(loss: Tensor, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler) -> None:
-    """One step with clipped gradients."""
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
-    optimizer.step()
-    schedule.step()
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--tower-lr", type=float, default=0.0, help="0 leaves the tower as it is")
+    parser.add_argument("--init", type=Path, help="state.pth to go on from")
+    parser.add_argument("--decay", action="store_true", help="let the rate fall to zero over these steps")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -7,16 +8,23 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+from shapes_reading import fits, found_by
 
 from flmm.datasets.shapes import make_shapes
-from flmm.datasets.shapes_scene import caption, expressions, render, sample_scene
+from flmm.datasets.shapes.captions import caption
+from flmm.datasets.shapes.drawing import render
+from flmm.datasets.shapes.expressions import expressions, plural_phrases
+from flmm.datasets.shapes.scene import PLAIN, SIGNS, sample_scene
 
 TRAIN, VAL = 6, 8
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", train=TRAIN, val=VAL, seed=3, workers=1)
+    return make_shapes(
+        tmp_path_factory.mktemp("data") / "shapes", train=TRAIN, val=VAL, seed=3, workers=1, world="rich"
+    )
 
 
 def read(root, name):
@@ -33,17 +41,24 @@ def all_files(root):
 
 
 def test_same_seed_same_files_other_seed_other_pictures(root, tmp_path):
-    again = make_shapes(tmp_path / "again", train=TRAIN, val=VAL, seed=3, workers=1)
-    other = make_shapes(tmp_path / "other", train=TRAIN, val=VAL, seed=4, workers=1)
+    again = make_shapes(tmp_path / "again", train=TRAIN, val=VAL, seed=3, workers=1, world="rich")
+    other = make_shapes(tmp_path / "other", train=TRAIN, val=VAL, seed=4, workers=1, world="rich")
     assert all_files(root) == all_files(again)
     assert not {p.name for p in (root / "val2017").iterdir()} & {p.name for p in (other / "val2017").iterdir()}
 
 
+def test_annotations_are_those_of_this_version(root):
+    digest = hashlib.sha256()
+    for name in ("png_coco_val2017", "questions_val2017", "panoptic_val2017"):
+        digest.update((root / "annotations" / f"{name}.json").read_bytes())
+    assert digest.hexdigest()[:16] == "b14b96bd12499c96", "raise shapes.files.FORMAT when scenes or texts change"
+
+
 def test_complete_data_set_is_kept_and_changed_parameters_make_it_anew(tmp_path):
-    root = make_shapes(tmp_path / "s", train=1, val=3, workers=1)
+    root = make_shapes(tmp_path / "s", train=1, val=3, workers=1, world="rich")
     before = (root / "manifest.json").stat().st_mtime_ns
-    assert (make_shapes(root, train=1, val=3, workers=1) / "manifest.json").stat().st_mtime_ns == before
-    make_shapes(root, train=2, val=3, workers=1)
+    assert (make_shapes(root, train=1, val=3, workers=1, world="rich") / "manifest.json").stat().st_mtime_ns == before
+    make_shapes(root, train=2, val=3, workers=1, world="rich")
     assert len(list((root / "train2017").iterdir())) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["s"], "temporary folders must go"
 
@@ -100,15 +115,31 @@ def test_captions_name_what_their_segments_are(root):
         str(a["image_id"]): {str(s["id"]): names[s["category_id"]] for s in a["segments_info"]}
         for a in read(root, "panoptic_val2017.json")["annotations"]
     }
+    seen = set()
     for item in read(root, "png_coco_val2017.json"):
         known = infos[item["image_id"]]
         assert item["caption"] == " ".join(s["utterance"] for s in item["segments"])
-        told = [i for s in item["segments"] for i in s["segment_ids"]]
-        assert sorted(told) == sorted(known), "every segment is told exactly once"
+        named = [i for s in item["segments"] for i in s["segment_ids"]]
+        assert named
+        if item["image_id"] not in seen:  # the first is the caption in reading order
+            assert sorted(named) == sorted(known), "every segment is named exactly once"
+        seen.add(item["image_id"])
         for segment in item["segments"]:
             assert segment["plural"] == (len(segment["segment_ids"]) > 1)
             for i in segment["segment_ids"]:
-                assert known[i] in segment["utterance"]
+                assert known[i] in segment["utterance"] or "shape" in segment["utterance"]
+
+
+def test_free_texts_do_not_follow_the_layout(root):
+    texts = read(root, "png_coco_train2017.json")
+    by_image = {}
+    for item in texts:
+        by_image.setdefault(item["image_id"], []).append(
+            [s["segment_ids"] for s in item["segments"] if s["segment_ids"]]
+        )
+    assert {len(v) for v in by_image.values()} == {4}
+    assert any(sorted(v[0]) == sorted(v[1]) and v[0] != v[1] for v in by_image.values())
+    assert any(len(v[2]) < len(v[0]) for v in by_image.values()), "partial texts"
 
 
 @pytest.mark.parametrize(
@@ -159,25 +190,61 @@ def test_captions_cover_singulars_plurals_things_and_stuff():
     assert len(segments) - plurals - stuff > 200
 
 
-def test_expressions_fit_one_shape_only():
-    def fits(scene, shape, words):
-        looks = {shape.kind, shape.colour, shape.size}
-        named = set(words[1:]) & (
-            {s.kind for s in scene.shapes} | {s.colour for s in scene.shapes} | {"large", "small"}
-        )
-        return named <= looks
+def test_a_phrase_of_the_caption_fits_one_group_only():
+    for seed in range(300):
+        phrases = [s.utterance.split(maxsplit=1)[1].rstrip("s") for s in caption(sample_scene(seed)) if s.regions]
+        assert len(set(phrases)) == len(phrases), seed
 
+
+def test_scenes_hold_up_to_six_shapes_and_no_sign_twice():
+    scenes = [sample_scene(seed) for seed in range(400)]
+    assert {len(scene.shapes) for scene in scenes} == {1, 2, 3, 4, 5, 6}
+    signs = [[s.sign for s in scene.shapes if s.sign] for scene in scenes]
+    assert all(len(set(found)) == len(found) for found in signs)
+    assert set(SIGNS) == {sign for found in signs for sign in found}
+
+
+def test_expressions_fit_one_shape_only():
     checked = 0
     for seed in range(100):
         scene = sample_scene(seed)
-        for index in range(len(scene.shapes)):
+        for index, target in enumerate(scene.shapes):
             for text in expressions(scene, index, locations=False):
-                fitting = [i for i, s in enumerate(scene.shapes) if fits(scene, s, text.split())]
-                assert fitting == [index], (seed, text)
+                assert [i for i, s in enumerate(scene.shapes) if fits(s, text.split())] == [index], (seed, text)
                 checked += 1
             for text in expressions(scene, index):
-                words = text.split()
-                if words[1] == "left":
-                    rivals = [s for s in scene.shapes if fits(scene, s, ["the", *words[2:]])]
-                    assert min(rivals, key=lambda s: s.x) is scene.shapes[index]
+                assert found_by(scene, text.split()) == [index], (seed, text)
+                assert fits(target, text.split(" left of ")[0].split(" right of ")[0].split())
     assert checked > 300
+
+
+def test_plural_phrases_count_what_they_name():
+    numbers = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
+    for seed in range(60):
+        scene = sample_scene(seed)
+        for phrase in plural_phrases(scene):
+            words = [w.removesuffix("es") if w == "crosses" else w.removesuffix("s") for w in phrase.utterance.split()]
+            found = [i for i, s in enumerate(scene.shapes) if fits(s, words)]
+            if {"in", "on"} & set(words):
+                found = [i for i in found if scene.stuff[scene.shapes[i].band] == phrase.utterance.split()[-1]]
+            assert tuple(2 + i for i in found) == phrase.regions, (seed, phrase)
+            assert numbers.get(words[0], len(found)) == len(found)
+
+
+def test_the_plain_world_is_what_the_weights_in_git_know(tmp_path):
+    root = make_shapes(tmp_path / "s", train=4, val=6, seed=1, workers=1)
+    texts = read(root, "png_coco_val2017.json")
+    assert len(texts) == len({item["image_id"] for item in texts}) == 6, "the caption alone"
+    assert not (root / "cot").exists(), "no signs to ask for"
+    known = json.loads((ROOT / "checkpoints/tiny_llava/tokenizer.json").read_text())["model"]["vocab"]
+    for seed in range(200):
+        scene = sample_scene(seed, PLAIN)
+        assert len(scene.shapes) <= 4
+        assert not any(shape.sign for shape in scene.shapes)
+        said = " ".join([s.utterance for s in caption(scene)] + expressions(scene, 0))
+        assert set(said.split()) <= set(known)
+
+
+def test_an_unknown_world_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="there are plain, rich"):
+        make_shapes(tmp_path / "s", world="round")

@@ -1,0 +1,84 @@
+"""First stage of the tiny LLaVA: its vision tower says what each patch shows, close-ups with their signs included."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+from patch_labels import HEADS, LABELS, UNKNOWN, patch_labels, patch_loss
+from precision import autocast, fast_dtype
+from scene_pool import make_closeup_pool
+from tiny_parts import IMAGE_SIDE, PATCH, build_model, build_processor, build_tokenizer
+from torch import Tensor, nn
+from tower import Pixels, batches, read_patches, update
+from training_log import Log
+
+UNSEEN_SEED = 10_000_000  # scenes for measuring; the shapes data set and training use lower seeds
+
+
+def main() -> None:
+    args = parse_args()
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)  # without, the first steps run fifteen times slower
+    log = Log(args.out.with_suffix(".log"), go_on=args.init is not None)
+    model = build_model(build_tokenizer())
+    tower = model.model.vision_tower
+    tower.set_attn_implementation("lean")
+    head = nn.Linear(tower.config.hidden_size, sum(HEADS))
+    if args.init:
+        earlier = torch.load(args.init)
+        tower.load_state_dict(earlier["tower"])
+        head.load_state_dict(earlier["head"])
+    pool = make_closeup_pool(1_000_000 + args.seed, args.scenes, IMAGE_SIDE, folder=args.pool)
+    unseen = make_closeup_pool(UNSEEN_SEED, 500, IMAGE_SIDE, folder=args.pool)
+    classes, outlines = patch_labels(pool, PATCH)
+    known, _ = patch_labels(unseen, PATCH)
+    pixels, dtype = Pixels(build_processor().image_mean, build_processor().image_std), fast_dtype()
+    log(f"{sum(p.numel() for p in tower.parameters()):,} parameters, {args.scenes} scenes, {dtype}")
+    optimizer = torch.optim.AdamW([*tower.parameters(), *head.parameters()], betas=(0.9, 0.98), weight_decay=0.05)
+    groups = [(0, args.scenes, args.wide), (args.scenes, args.scenes, args.close)]
+    mean = 0.0
+    for step, chosen in enumerate(batches(groups, args.steps, args.seed), 1):
+        with autocast(dtype):
+            told = head(read_patches(tower, pixels(pool.images[chosen])))
+        loss = patch_loss(told.float(), classes[chosen], outlines[chosen])
+        # warm-up, then a cosine to a tenth: the second stage goes on from there
+        factor = min(step / 100, 0.1 + 0.45 * (1 + math.cos(math.pi * step / args.steps)))
+        update(loss, optimizer, factor, [args.lr])
+        mean += (loss.item() - mean) * max(0.02, 1 / step)
+        if step % 100 == 0:
+            log(f"step {step}: loss {mean:.3f}, {patch_accuracy(tower, head, pixels(unseen.images[::5]), known[::5])}")
+            torch.save({"tower": tower.state_dict(), "head": head.state_dict()}, args.out)
+
+
+@torch.no_grad()
+def patch_accuracy(tower: nn.Module, head: nn.Module, pixel_values: Tensor, classes: Tensor) -> str:
+    """Share of right classes among the shape patches of unseen pictures, of signs among the sign patches."""
+    parts = head(read_patches(tower, pixel_values)).split(HEADS, dim=-1)
+    right = []
+    for i, part in enumerate(parts[: len(LABELS)]):
+        asked = (classes[:, 5] > 0) if i == 5 else (classes[:, 1] > 0) & (classes[:, i] != UNKNOWN)
+        right.append((part.argmax(-1) == classes[:, i])[asked].float().mean())
+    return f"unseen {'/'.join(LABELS)} {'/'.join(f'{r:.3f}' for r in right)}"
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/tiny_llava/tower.pth"))
+    parser.add_argument("--pool", type=Path, default=Path("work_dirs/tiny_llava/pool"), help="where pictures are kept")
+    parser.add_argument("--scenes", type=int, default=20_000)
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--wide", type=int, default=20, help="whole pictures per step")
+    parser.add_argument("--close", type=int, default=12, help="close-ups per step")
+    parser.add_argument("--init", type=Path, help="what an earlier run wrote, to go on from")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""How the tiny LLaVA is trained: many texts after one picture are read as each would be alone."""
+
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts/tiny"))
+
+from dialogues import INSTRUCTION, closeup_dialogue, pair_text, sample_dialogue  # noqa: E402
+from scene_pool import closeup_box, make_closeup_pool  # noqa: E402
+from text_pool import ROW, encode, encode_dialogue, pack, pair_pieces, prefix_ids  # noqa: E402
+from tiny_parts import IMAGE_SIDE, build_model, build_processor, build_tokenizer  # noqa: E402
+from tower import Pixels, read_patches  # noqa: E402
+from train_tiny_llava import Trainer  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return make_closeup_pool(77, 3, IMAGE_SIDE, workers=1)
+
+
+def test_every_word_of_every_text_is_known(tokenizer, pool):
+    rng = random.Random(0)
+    for index, scene in enumerate(pool.scenes[:3]):
+        texts = [encode_dialogue(tokenizer, sample_dialogue(scene, rng)) for _ in range(60)]
+        texts += [encode_dialogue(tokenizer, closeup_dialogue(scene, int(pool.shown[3 + index]), rng))]
+        for ids, said in texts:
+            assert tokenizer.unk_token_id not in ids
+            assert len(ids) <= ROW
+            assert ids[-1] == tokenizer.eos_token_id
+            assert said.any()
+            assert not said[0]
+
+
+def test_the_template_is_that_of_the_data_sets():
+    from xtuner.utils.templates import PROMPT_TEMPLATE
+
+    assert PROMPT_TEMPLATE.vicuna["INSTRUCTION"] == INSTRUCTION
+
+
+@pytest.fixture(scope="module")
+def trainer(tokenizer):
+    torch.manual_seed(0)
+    trainer = Trainer.__new__(Trainer)  # without pools
+    trainer.model, trainer.tokenizer = build_model(tokenizer).eval(), tokenizer
+    trainer.language, trainer.tower = trainer.model.model.language_model, trainer.model.model.vision_tower
+    return trainer
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_packed_texts_are_read_as_alone(trainer, tokenizer, pool, pictures):
+    rng, model = random.Random(1), trainer.model
+    prefix = prefix_ids(tokenizer, model.config.image_seq_length, pictures)
+    if pictures == 1:
+        texts = [[encode_dialogue(tokenizer, sample_dialogue(pool.scenes[i], rng)) for _ in range(5)] for i in (0, 1)]
+        shown = np.array([[0], [1]])
+    else:
+        turns = [pair_text(pool.scenes[0], int(pool.shown[3]), rng) for _ in range(4)]
+        texts, shown = [[encode(tokenizer, pair_pieces(turn)) for turn in turns]], np.array([[0, 3]])
+    batch = pack(prefix, texts, rows=3, pad=tokenizer.pad_token_id, rng=rng)
+    pixels = Pixels(build_processor().image_mean, build_processor().image_std)(pool.images[shown.flatten()])
+    attend(trainer, "lean", "lean")
+    with torch.no_grad():
+        features = read_patches(trainer.tower, pixels).unflatten(0, (-1, pictures))
+        logits, labels, where = trainer.read(batch, features)
+        attend(trainer, "eager", "sdpa")
+        for picture, number in {tuple(w) for w in where.tolist()}:
+            ids, said = texts[picture][number]
+            one = torch.tensor([prefix + ids.tolist()])
+            alone = model(input_ids=one, pixel_values=pixels.unflatten(0, (-1, pictures))[picture]).logits[0]
+            rows = [len(prefix) + i for i in range(len(ids) - 1) if said[i + 1]]
+            mine = (where[:, 0] == picture) & (where[:, 1] == number)
+            assert torch.allclose(logits[mine], alone[rows], atol=1e-5)
+            assert labels[mine].tolist() == ids[1:][said[1:]].tolist()
+    assert len({tuple(w) for w in where.tolist()}) >= 3
+
+
+def attend(trainer, language, tower):
+    trainer.language.set_attn_implementation(language)
+    trainer.tower.set_attn_implementation(tower)
+
+
+def test_close_ups_show_their_shape_and_its_sign(pool):
+    for index in range(3, 6):
+        scene, shown = pool.scenes[index], int(pool.shown[index])
+        assert (pool.regions[index] == 2 + shown).mean() > 0.25
+        x0, y0, x1, y1 = pool.signs[index]
+        if scene.shapes[shown].sign:
+            assert 8 <= y1 - y0 <= 40
+            assert (pool.regions[index][y0:y1, x0:x1] == 2 + shown).all()
+
+
+def test_close_up_boxes_hold_at_least_sixteen_pixels_and_lie_inside():
+    mask = np.zeros((40, 60), bool)
+    mask[0, 0] = True
+    for seed in range(20):
+        x0, y0, x1, y1 = closeup_box(mask, np.random.default_rng(seed))
+        assert 0 <= x0 < x1 <= 60
+        assert 0 <= y0 < y1 <= 40
+        assert x1 - x0 >= 5
