@@ -38,7 +38,7 @@ demo: install  ## Make data, train the head, evaluate, ground a picture, write w
 	$(BIN)/flmm demo
 
 test: install lint  ## Lint, types, unit, parity and end-to-end tests.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) --durations 10
 
 fast: install  ## Tests without the end-to-end runs.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m "not slow"

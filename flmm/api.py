@@ -19,7 +19,6 @@ from flmm.datasets.images import ImageSource, as_picture, as_rgb
 from flmm.datasets.phrases import Phrases, Span, find_phrases
 from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder
 from flmm.evaluation import binary_masks
-from flmm.evaluation.presence import word_support
 from flmm.models.backbone import Reading
 from flmm.models.functional import crop_to_picture
 
@@ -43,10 +42,9 @@ class Grounding:
         masks: [M, H, W] bool, refined by SAM (the coarse ones for a model without SAM).
         coarse_masks: [M, H, W] bool, the U-Net's.
         boxes: [M, 4] float32 x0, y0, x1, y1 in pixels around `masks`, x1 and y1 one past the last pixel; zeros where a
-            mask is empty. Specks of less than 1 % of a mask are left out (`flmm.boxes.object_boxes`).
-        scores: [M] float32, 0..1: mean probability of the pixels inside a mask (0 where it is empty), times how well
-            the LMM itself would have gone on with the phrase's words (`flmm.evaluation.presence.word_support`; 1 for
-            what it said in a reply). Near 0 for a thing that is not in the picture.
+            mask is empty. Specks of less than 3 % of a mask are left out (`flmm.boxes.object_boxes`).
+        scores: [M] float32, mean probability of the pixels inside a mask: 0.5 (barely) to 1 (sure); 0 where a mask
+            is empty. Not calibrated: a phrase that is not in the picture can have a high score.
         attention: [M, h, w] float32, the LMM's attention to the picture (padding cut off), mean of all layers
             and heads, each map divided by its sum; at most 256 pixels wide and high.
         attention_maps: [M, C, h', w'] float32, every layer and head as the U-Net reads it.
@@ -181,29 +179,13 @@ class GroundingModel:
 
     def _ground(self, picture: Image.Image, text: str, spans: list[Span], sample: dict[str, Any]) -> Grounding:
         output = self.model(sample, mode="tensor")
-        support = self._support(output["last_hidden"], sample, len(spans))
-        return self._grounding(picture, text, spans, output, sample["meta_data"], support)
-
-    @torch.no_grad()
-    def _support(self, hidden: Tensor, sample: dict[str, Any], count: int) -> Tensor:
-        """[M] how well the LMM would have gone on with the words of each phrase."""
-        said = sample["mask_ids"] >= 0
-        logits = self.model.backbone.vocabulary(hidden)
-        return word_support(logits, sample["input_ids"][said], sample["mask_ids"][said], count).cpu()
+        return self._grounding(picture, text, spans, output, sample["meta_data"])
 
     def _grounding(
-        self,
-        picture: Image.Image,
-        text: str,
-        spans: list[Span],
-        output: dict[str, Any],
-        meta_data: dict[str, Any],
-        support: Tensor | None = None,
+        self, picture: Image.Image, text: str, spans: list[Span], output: dict[str, Any], meta_data: dict[str, Any]
     ) -> Grounding:
         size = (picture.height, picture.width)
         masks, scores = _masks_and_scores(output.get("sam_pred_masks", output["pred_masks"]), size)
-        if support is not None:
-            scores = scores * support
         return Grounding(
             image=picture,
             text=text,

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SPECK = 0.01
+SPECK = 0.03
 
 
 def masks_to_boxes(masks: Tensor) -> Tensor:

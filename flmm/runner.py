@@ -157,7 +157,7 @@ class CustomRunner(_SharedRun, Runner):
         gradients = pending_gradients(self._bare_model)
         if not is_main_process():
             return
-        checkpoint = {
+        checkpoint: dict[str, Any] = {
             "meta": {**self._meta(by_epoch), **(meta or {}), "rng_states": rng_states},
             "state_dict": {name: value.detach().cpu() for name, value in trainable(self._bare_model).items()},
             "message_hub": logs.to_plain(self.message_hub.state_dict()),

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from flmm.config import TINY_CONFIG
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -18,17 +20,31 @@ def without_comments(block: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_python_example_runs(tmp_path, monkeypatch):
-    """In a folder of its own, on shapes data made afresh, with the weights of the repository."""
+def test_the_python_examples_find_the_right_masks(tmp_path, monkeypatch):
+    """On shapes data made for the test, with the weights of the repository."""
+    from flmm.config import png_dataset, read_config
     from flmm.datasets.shapes import make_shapes
 
     for name in ("configs", "checkpoints"):
         (tmp_path / name).symlink_to(ROOT / name)
     make_shapes(tmp_path / "data/shapes", train=1, val=4)
     monkeypatch.chdir(tmp_path)
-    example, _ = blocks("README.md", "python")  # the second one takes real weights
-    exec(example, {})
+    ground, _, chat = blocks("README.md", "python")  # the second one takes real weights
+    found: dict = {}
+    exec(ground, found)
     assert Image.open("picture.png").width > 500
+    samples = iter(png_dataset(read_config(TINY_CONFIG), "data/shapes"))
+    sample = next(sample for sample in samples if sample["file_name"] == Path(found["picture"]).name)
+    truth = {phrase: mask.bool().numpy() for phrase, mask in zip(sample["phrases"], sample["gt_masks"], strict=True)}
+    for phrase, mask in zip(found["result"].phrases, found["result"].masks, strict=True):
+        assert iou(mask, truth[phrase]) > 0.75, phrase
+    exec(chat, found)
+    assert Image.open("reply.png").width > 500
+    assert str(found["reply"]).rstrip(" .") == found["text"].rstrip(" .")
+
+
+def iou(mask, truth) -> float:
+    return (mask & truth).sum() / (mask | truth).sum()
 
 
 def test_both_readmes_give_the_same_commands():

@@ -111,7 +111,7 @@ def _torchrun(nodes: int, processes: int, dry_run: bool) -> list[str]:
         "master_port": os.environ.get("PORT", str(20000 + os.getpid() % 10000)),
         **({"rdzv_conf": "timeout=180"} if dry_run else {}),
     }
-    return ["-m", "torch.distributed.run", *(f"--{name}={value}" for name, value in where.items())]
+    return ["-m", "flmm.cli.torchrun", *(f"--{name}={value}" for name, value in where.items())]
 
 
 def _arguments(args: argparse.Namespace) -> list[str]:

@@ -111,9 +111,9 @@ def read_ground_truth(captions: str | Path, masks: str | Path) -> list[GroundTru
     for number, mask in enumerate(drawn.annotations):
         if mask.image_id not in regions:
             raise ValueError(f"{masks}, annotation {number}: picture {mask.image_id!r} is not in {captions}")
-        size = sizes[mask.image_id]
-        size = None if isinstance(mask.segmentation, Mapping) or not any(size) else size
-        regions[mask.image_id].append(_rle(mask.segmentation, size, f"{masks}, annotation {number}"))
+        known_size = sizes[mask.image_id]
+        needed = None if isinstance(mask.segmentation, Mapping) or not any(known_size) else known_size
+        regions[mask.image_id].append(_rle(mask.segmentation, needed, f"{masks}, annotation {number}"))
     if bare := [image for image in sizes if image not in by_image]:
         raise ValueError(f"{captions}: {len(bare)} of {len(sizes)} pictures have no caption, the first {bare[0]!r}")
     return [_truth(image, size, by_image[image], regions[image]) for image, size in sizes.items()]

@@ -83,6 +83,11 @@ class HFImageProcessor:
             "meta_datas": [self._frame(size) for size in sizes],
         }
 
+    def _frame(self, size: Size) -> dict[str, dict[str, int]]:
+        side = max(size)
+        before = ((side - size[0]) // 2, (side - size[1]) // 2)
+        return meta_data(size, (side, side), before) if self.square else meta_data(size, size, (0, 0))
+
     def join(self, images: Any) -> dict[str, Any]:
         """Several pictures as the model reads them in one text: `pixel_values` and `lmm_inputs`."""
         output = self._process(rgb_pictures(images))
@@ -90,11 +95,6 @@ class HFImageProcessor:
             "pixel_values": output.pop("pixel_values"),
             "lmm_inputs": {key: output[key] for key in output if key not in _TEXT},
         }
-
-    def _frame(self, size: Size) -> dict[str, dict[str, int]]:
-        side = max(size)
-        before = ((side - size[0]) // 2, (side - size[1]) // 2)
-        return meta_data(size, (side, side), before) if self.square else meta_data(size, size, (0, 0))
 
     def image_tokens(self, processed: Mapping[str, Any]) -> list[int]:
         """Ids that take the place of the image token in the prompt."""

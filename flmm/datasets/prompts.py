@@ -48,26 +48,26 @@ class ChatFormat:
         self.template = dict(template or {})
         if "{input}" not in self.template.get("INSTRUCTION", ""):
             raise ValueError(f"prompt_template's INSTRUCTION must hold '{{input}}': {template!r}")
-        self.tokenizer, self.image_token = tokenizer, image_token
+        self.tokenizer = tokenizer
+        self.image_token = image_token
         self.picture, self.question = split_prompt(prompt, image_token, tokenizer)
         self.several = bool(self.template.get("SEVERAL_PICTURES", False))
 
-    def ids(
-        self, turns: Sequence[Turn], system: str | None = None, around: tuple[str, str] = ("", "")
-    ) -> list[int]:
+    def ids(self, turns: Sequence[Turn], system: str | None = None, around: tuple[str, str] = ("", "")) -> list[int]:
         """Token ids of a conversation, with the image tokens of `prompt` for each picture.
 
         Args:
             turns: All have a reply but the last.
             system: System text of the user.
-            around: What the image processor writes before and after each image token.
+            around: Text that the processor writes before and behind each picture; words next to it may join it in a
+                token.
 
         Raises:
             ValueError: For a system text without a place, or a question that misplaces its pictures.
         """
         ids: list[int] = []
         for index, turn in enumerate(turns):
-            asked = self.asked(turn).replace(self.image_token, around[0] + self.image_token + around[1])
+            asked = self.asked(turn).replace(self.image_token, self.image_token.join(around))
             ids += self._encode(self._instruction(index, system).replace("{input}", asked), first=index == 0)
             if turn.reply is not None:
                 ids += [*turn.reply, *self._end()]

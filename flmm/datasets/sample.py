@@ -5,8 +5,9 @@ come from; ids, labels, pixel values and meta data are made here, so training, e
 apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,8 @@ class SampleBuilder:
         self.image_token_idx = self._image_token_id()
         prompt = DEFAULT_PROMPT if prompt is None else prompt
         self.format = ChatFormat(prompt_template, prompt, image_token, self.tokenizer)
-        self.prompt_ids = self.format.ids([Turn(self.format.question, pictures=1)])
+        self._prompts: dict[tuple[str, str], list[int]] = {}
+        self.prompt_ids = self._prompt_around(("", ""))
         if self.image_token_idx not in self.prompt_ids:
             raise ValueError(f"prompt {prompt!r} does not hold the image token {image_token!r}")
 
@@ -122,7 +124,7 @@ class SampleBuilder:
             raise ValueError(f"the text holds the image token {self.image_token!r}: only the prompt may hold it")
         image = convertible(image)
         processed = self.process(image) if processed is None else processed
-        prompt_ids = self._with_image_tokens([Turn(self.format.question, pictures=1)], None, [processed])
+        prompt_ids = self._with_image_tokens(self._prompt_around, [processed])
         sample: dict[str, Any] = self._text(prompt_ids, list(caption_ids), list(mask_ids))
         if masks is not None:
             sample |= frame_masks(masks, processed["meta_datas"])
@@ -155,7 +157,8 @@ class SampleBuilder:
         expected = self.prompt_ids.count(self.image_token_idx) * len(pictures)
         if prompt_ids.count(self.image_token_idx) != expected or self.image_token_idx in caption_ids:
             raise ValueError(f"a question or reply holds the image token {self.image_token!r}: leave it out")
-        prompt_ids = self._with_image_tokens(turns, system, [processed for _, processed in pictures])
+        written = partial(self.format.ids, turns, system)
+        prompt_ids = self._with_image_tokens(written, [processed for _, processed in pictures])
         sample: dict[str, Any] = self._text(prompt_ids, list(caption_ids), list(mask_ids))
         shown = [self._picture(image, processed) for image, processed in pictures]
         sample |= shown[0]
@@ -184,30 +187,41 @@ class SampleBuilder:
         return processed
 
     def _with_image_tokens(
-        self, turns: Sequence[Turn], system: str | None, pictures: Sequence[Mapping[str, Any]]
+        self, written: Callable[[tuple[str, str]], list[int]], pictures: Sequence[Mapping[str, Any]]
     ) -> list[int]:
-        """Ids of a conversation, with as many image tokens for each picture as the processor lays out."""
-        if not hasattr(self.image_processor, "image_tokens"):
-            return self.format.ids(turns, system)
-        layouts = [self.image_processor.image_tokens(processed) for processed in pictures]
-        parted = [self._parted([self.image_token_idx] * one if isinstance(one, int) else list(one)) for one in layouts]
-        before, _, after = parted[0]  # the same around every picture
-        tokens = iter(tokens for _, tokens, _ in parted)
-        prompt_ids = self.format.ids(turns, system, (before, after))
-        return [t for token in prompt_ids for t in (next(tokens) if token == self.image_token_idx else [token])]
+        """A prompt with as many image tokens for each picture as the processor lays out.
 
-    def _parted(self, tokens: list[int]) -> tuple[str, list[int], str]:
-        """Part a picture's tokens from the plain text around them, which the words beside it may join (Gemma 3)."""
+        Args:
+            written: Ids of the prompt, given the text that stands around each picture.
+            pictures: What `process` made of them.
+        """
+        if not hasattr(self.image_processor, "image_tokens"):
+            return written(("", ""))
+        parts = [self._parted(self.image_processor.image_tokens(processed)) for processed in pictures]
+        repeated = self.prompt_ids.count(self.image_token_idx)  # some processors leave that to the prompt (GOT-OCR)
+        tokens = iter([layout for layout, _ in parts for _ in range(repeated)])
+        ids = written(parts[0][1] if parts else ("", ""))
+        return [t for token in ids for t in (next(tokens) if token == self.image_token_idx else [token])]
+
+    def _parted(self, layout: int | Sequence[int]) -> tuple[list[int], tuple[str, str]]:
+        """A picture's tokens, and the plain text that the processor writes before and behind them (Gemma 3)."""
+        tokens = [self.image_token_idx] * layout if isinstance(layout, int) else list(layout)
         added = self.tokenizer.added_tokens_decoder  # some are text: Gemma 3's runs of newlines
         special = {self.image_token_idx, *(index for index, token in added.items() if token.special)}
         places = [place for place, token in enumerate(tokens) if token in special]
         if not places:
-            return "", tokens, ""
+            return tokens, ("", "")
         first, last = places[0], places[-1] + 1
-        before, after = (
-            self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in (tokens[:first], tokens[last:])
-        )
-        return before, tokens[first:last], after
+        return tokens[first:last], (self._decoded(tokens[:first]), self._decoded(tokens[last:]))
+
+    def _prompt_around(self, around: tuple[str, str]) -> list[int]:
+        """`prompt_ids` with text around the picture: the same for every picture, as a rule."""
+        if around not in self._prompts:
+            self._prompts[around] = self.format.ids([Turn(self.format.question, pictures=1)], around=around)
+        return self._prompts[around]
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids, clean_up_tokenization_spaces=False) if ids else ""
 
     def _text(self, prompt_ids: list[int], caption_ids: list[int], mask_ids: list[int]) -> dict[str, torch.Tensor]:
         input_ids = torch.tensor(prompt_ids + caption_ids)

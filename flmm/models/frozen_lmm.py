@@ -136,8 +136,7 @@ class FrozenLMM(BaseModel):
 
         Returns:
             For each sample `pred_masks` [M, h', w'] coarse logits over the picture, `mask_attentions` [M, C, h, w],
-            `mask_ids` [S], `last_hidden` [T_total, D] of the phrase tokens and, with SAM, `sam_pred_masks` [M, H, W]
-            logits at the size of the picture,
+            `mask_ids` [S] and, with SAM, `sam_pred_masks` [M, H, W] logits at the size of the picture,
             `hidden_states` [T_total, D] and `text_embeds` M x [T, embed_dim].
 
         Raises:
@@ -149,12 +148,7 @@ class FrozenLMM(BaseModel):
         """`ground` for what the LMM has already read, or said (`Answer.reading`)."""
         maps = [stack_maps(self._attention(reading), self.backbone.channel_order) for reading in readings]
         outputs = [
-            {
-                "pred_masks": masks,
-                "mask_attentions": own,
-                "mask_ids": reading.mask_ids,
-                "last_hidden": reading.hidden[-1],
-            }
+            {"pred_masks": masks, "mask_attentions": own, "mask_ids": reading.mask_ids}
             for masks, own, reading in zip(self.coarse_masks(maps, samples), maps, readings, strict=True)
         ]
         if self.sam is not None and self.encode is not None:

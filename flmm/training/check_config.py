@@ -6,13 +6,7 @@ import difflib
 import inspect
 from typing import Any
 
-from mmengine.runner import Runner
-
-# Keys MMEngine's runners read; everything else at the top of a config is the author's own variable.
-RUNNER_KEYS = {
-    *inspect.signature(Runner.__init__).parameters,
-    *("runner_type", "find_unused_parameters", "strategy", "activation_checkpointing"),
-}
+FURTHER_RUNNER_KEYS = {"runner_type", "find_unused_parameters", "strategy", "activation_checkpointing"}
 # Keys that builders take out of a dict before they call its `type`.
 BUILDER_KEYS = {"type", "_scope_", "priority", "convert_to_iter_based", "requires_grad"}
 
@@ -25,11 +19,24 @@ def check_config(cfg: Any) -> None:
         class
             or function named by `type` does not take.
     """
+    known = runner_keys()
     for key in cfg:
-        near = difflib.get_close_matches(key, RUNNER_KEYS, n=1, cutoff=0.85)
-        if isinstance(cfg[key], (dict, list)) and key not in RUNNER_KEYS and near and near[0] not in cfg:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
+        if isinstance(cfg[key], (dict, list)) and key not in known and near and near[0] not in cfg:
             raise ValueError(f"unknown config key `{key}`: did you mean `{near[0]}`?")
         _check_keywords(cfg[key], key)
+
+
+def runner_keys() -> set[str]:
+    """Return the keys that MMEngine's runners read; all others at the top of a config are its author's variables."""
+    from mmengine.runner import Runner  # not above: with MMEngine's runners flmm.runner is imported, which needs this
+
+    return {*inspect.signature(Runner.__init__).parameters, *FURTHER_RUNNER_KEYS}
+
+
+def read_by_runner(cfg: Any) -> dict[str, Any]:
+    """The part of a config that a runner reads, without the author's variables."""
+    return {key: cfg[key] for key in cfg if key in runner_keys()}
 
 
 def _check_keywords(node: Any, place: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flmm.checkpoint import latest_checkpoint
-from flmm.training.check_config import check_config
+from flmm.training.check_config import check_config, read_by_runner
 from flmm.training.dry_run import check_files
 
 XTUNER = ("xtuner", "tools", "train.py")
@@ -23,7 +23,7 @@ def check_start(cfg: Any) -> None:
         FileExistsError: The work dir holds another run.
     """
     check_config(cfg)
-    check_files(cfg)
+    check_files(read_by_runner(cfg))
     found = None if cfg.get("resume") else latest_checkpoint(cfg.work_dir)
     if found:
         raise FileExistsError(

@@ -30,7 +30,7 @@ from measure import Ratio, Report, Sheet, in_turn, options
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data._utils import worker as torch_worker
 
-from flmm.config import REFCOCO, png_dataset, read_config
+from flmm.config import REFCOCO, png_dataset
 
 # A way to read files below a folder imports what it needs, yields None, reads them, and yields the number of items
 # and what reads one of them.
@@ -231,9 +231,10 @@ def waits_for_data(root: Path, workers: int, count: int, step: float = 0) -> lis
 
 def batches(root: Path, workers: int) -> Iterator[Any]:
     """Endless batches of the loader that the configs describe, of PNG captions and RefCOCO expressions."""
+    from mmengine.config import Config
     from mmengine.runner import Runner
 
-    settings, loader = sample_settings(), read_config("configs/_base_/datasets.py").train_dataloader
+    settings, loader = sample_settings(), Config.fromfile("configs/_base_/datasets.py").train_dataloader
     refcoco = loader.dataset.datasets_list[1]
     refcoco.update(data_root=f"{root}/", **settings)
     loader.dataset.datasets_list = [png_dataset(settings, root, "train"), refcoco]

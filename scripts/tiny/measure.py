@@ -33,7 +33,7 @@ from flmm.datasets.shapes.implicit import sample_query
 from flmm.datasets.shapes.questions import QUESTION_KINDS, absent_sort, present_sort, sample_question, with_article
 from flmm.datasets.shapes.scene import FIRST_SHAPE, WORLDS, Scene, World, sample_scene
 from flmm.datasets.shapes.talk_files import sign_questions
-from flmm.evaluation.presence import area_under_curve
+from flmm.evaluation.presence import area_under_curve, word_support
 
 UNSEEN_SEED = 10_600_000  # neither trained on nor looked at while training
 Rows = dict[str, float]
@@ -162,17 +162,27 @@ def measure_queries(model: Any, items: list[Unseen]) -> Rows:
 
 
 def measure_presence(model: Any, items: list[Unseen]) -> Rows:
-    """How well scores tell words for what is there from words for what is not."""
+    """How well the score, and the support of the words, tell what is in the picture from what is not."""
     scores: dict[bool, list[float]] = {True: [], False: []}
+    supports: dict[bool, list[float]] = {True: [], False: []}
     for item in items:
         for there, draw in ((True, present_sort), (False, absent_sort)):
             words = with_article(words_of(draw(item.scene, item.rng)))
             scores[there].append(float(model.ground(item.image, words).scores[0]))
+            supports[there].append(support_of(model, item.image, words))
     return {
         "score: AUC of present against absent": area_under_curve(scores[True], scores[False]),
-        "score: mean where present": float(np.mean(scores[True])),
-        "score: mean where absent": float(np.mean(scores[False])),
+        "support of words: AUC of present against absent": area_under_curve(supports[True], supports[False]),
     }
+
+
+@torch.no_grad()
+def support_of(model: Any, image: Image.Image, words: str) -> float:
+    """How well the LMM would have gone on with the words of a phrase."""
+    sample = model.builder.ground(image, words, [words])
+    (reading,), said = model.model.read([sample]), sample["mask_ids"] >= 0
+    logits = model.model.backbone.vocabulary(reading.hidden[-1])
+    return float(word_support(logits, sample["input_ids"][said], sample["mask_ids"][said], 1)[0])
 
 
 # What is measured, and on how many scenes.

@@ -2,7 +2,7 @@
 
 import torch
 
-from flmm.chat.conversation import decode, phrase_of_tokens
+from flmm.chat.reply import decode, phrase_of_tokens
 
 
 class Bytes:

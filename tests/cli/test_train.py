@@ -1,6 +1,7 @@
 """The launch forms, as a user types them; on CPUs, or on GPUs where there are some."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -91,17 +92,29 @@ def test_a_run_survives_kill_9(plain, tmp_path):
     assert all(torch.equal(final[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_run_that_is_asked_to_end_ends_its_training(processes, tmp_path):
+def heed_ctrl_c():
+    """In a new process: tests that run in the background of a shell start with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.parametrize(("processes", "number"), [(1, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGTERM)])
+def test_a_run_that_is_asked_to_end_ends_its_training(processes, number, tmp_path):
     folder = tmp_path / "ended"
-    process = launch(*FLMM_CLI, *toy(folder, **{"model.pause": 0.2}), processes=processes)
-    while not Path(f"{folder}.txt").exists():
+    words = toy(folder, **{"model.pause": 0.2})
+    process = launch(*FLMM_CLI, *words, processes=processes, start_new_session=True, preexec_fn=heed_ctrl_c)
+    while not Path(f"{folder}.txt").exists() or len(steps(folder)) < 12:
         assert process.poll() is None, process.stdout.read()[-5000:]
         time.sleep(0.05)
-    process.terminate()
-    process.communicate(timeout=60)  # returns when nobody has the output open any more
-    assert process.returncode != 0
+    os.killpg(process.pid, number)  # as a terminal does: to all of them
+    printed = process.communicate(timeout=60)[0]  # returns when nobody has the output open any more
+    assert process.returncode == 128 + number
     assert len(steps(folder)) < 32
+    if number == signal.SIGINT:
+        assert "Traceback" not in printed
+    if number == signal.SIGINT and processes == 1:  # torchrun may end its processes before they can say it
+        assert re.search(rf"stopped at iteration \d+; --resume continues from {folder}/iter_(5|10)\.pth", printed), (
+            printed
+        )
 
 
 def test_deepspeed_saves_the_head_alone_and_close_to_the_plain_run(plain, deepspeed):

@@ -172,7 +172,7 @@ BAD_FILES = {
     "escaping": (line(CAT, image="../a.jpg"), "leaves"),
     "absolute": (line(CAT, image="/etc/hostname"), "leaves"),
     "circle": (line(CAT, image="circle/a.jpg"), "circle|leaves|no image"),
-    "no picture": (line(CAT, image="data.jsonl"), "cannot be decoded"),
+    "no picture": (line(CAT, image="data.jsonl"), "cannot be decoded|no picture"),
     "size": (line(CAT, height=21, width=30), "20 x 30 .* masks are 21 x 30"),
     "run lengths": (
         line({"text": "a cat", "mask": {"size": [20, 30], "counts": [5]}}),

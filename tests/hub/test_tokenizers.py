@@ -14,7 +14,7 @@ from hub_files import HUB, folder_of, read
 from PIL import Image
 from sentencepiece import sentencepiece_model_pb2
 
-from flmm.chat.conversation import decode, phrase_of_tokens
+from flmm.chat.reply import decode, phrase_of_tokens
 from flmm.config import read_config, sample_settings
 from flmm.datasets.hf_processors import HFImageProcessor
 from flmm.datasets.phrases import encode_phrases
@@ -194,7 +194,8 @@ def test_prompts_are_tokenised_as_intended(leaf, tmp_path):
     assert built.tokenizer.unk_token_id is None or built.tokenizer.unk_token_id not in ids
     assert count is None or len(ids) == count
     text = built.tokenizer.decode(ids, clean_up_tokenization_spaces=False, spaces_between_special_tokens=False)
-    expected = built.prompt_template["INSTRUCTION"].format(input=built.prompt)
+    leaf_settings = settings(leaf)
+    expected = leaf_settings["prompt_template"]["INSTRUCTION"].format(input=leaf_settings["prompt"])
     bos = built.tokenizer.bos_token or ""
     assert re.sub(r"\s+", "", text.removeprefix(bos)) == re.sub(r"\s+", "", expected)
 

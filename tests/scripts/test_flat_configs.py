@@ -19,7 +19,7 @@ from remote_projector import write_remote_projector
 from flmm.checkpoint import read_checkpoint, trainable
 from flmm.config import build_model, read_config
 from flmm.datasets.shapes import make_shapes
-from flmm.runner import check_config
+from flmm.training.check_config import check_config
 
 TRAINED = ("mask_head.", "text_proj.", "text_layer_weights", "sam.model.prompt_encoder.", "sam.model.mask_decoder.")
 TINY = """

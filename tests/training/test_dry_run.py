@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -190,11 +191,12 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path, capsys):
     assert "--work-dir" in message
 
 
-def test_missing_files_end_a_run_before_the_lmm_is_loaded(tiny, capsys):
-    assert train.child([TINY]) == 1
+def test_missing_files_end_a_run_before_the_lmm_is_loaded(capsys):
+    missing = "train_dataloader.dataset.datasets_list.0.json_file=data/gone.json"
+    assert train.child([TINY, "--cfg-options", missing]) == 1
     message = capsys.readouterr().err
-    assert message.startswith("flmm train: 11 things are missing:")
-    assert "\n  data/shapes/refcoco/refs(unc).p is missing" in message
+    assert re.match(r"flmm train: \d+ things are missing:", message)
+    assert "\n  data/gone.json is missing" in message
 
 
 def test_an_lmm_in_4_bits_needs_bitsandbytes(tiny, monkeypatch):
