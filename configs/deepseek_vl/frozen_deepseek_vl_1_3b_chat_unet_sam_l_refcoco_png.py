@@ -26,7 +26,7 @@ reader["prompt_template"] = prompt_template
 deepseek = dict(
     type=MultiModalityCausalLM.from_pretrained,
     pretrained_model_name_or_path=deepseek_name,
-    torch_dtype=torch.bfloat16,
+    dtype=torch.bfloat16,
 )
 model.update(type=FrozenDeepseekVLSAM, model=deepseek, tokenizer=tokenizer)
 model.mask_head.update(in_channels=24 * 16)

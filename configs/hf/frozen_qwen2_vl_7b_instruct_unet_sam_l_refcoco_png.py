@@ -33,6 +33,6 @@ reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=promp
 reader["prompt_template"] = prompt_template
 [data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
-lmm = dict(type=load_image_text_model, pretrained_model_name_or_path=lmm_name, torch_dtype=torch.bfloat16)
+lmm = dict(type=load_image_text_model, pretrained_model_name_or_path=lmm_name, dtype=torch.bfloat16)
 model.update(type=FrozenHFSAM, model=lmm, grid=dict(type=PatchGrid, merge=2))
 model.mask_head.update(in_channels=28 * 28)

@@ -32,7 +32,7 @@ reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=promp
 reader["prompt_template"] = prompt_template
 [data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
 
-weights = dict(pretrained_model_name_or_path=hpt_name, torch_dtype=torch.bfloat16)
+weights = dict(pretrained_model_name_or_path=hpt_name, dtype=torch.bfloat16)
 model.update(
     type=FrozenHPTSAM,
     llm=dict(weights, type=LanguageModel.from_pretrained, subfolder="llm", low_cpu_mem_usage=True),

@@ -29,7 +29,7 @@ reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=promp
 llava = dict(
     type=CustomLlavaForConditionalGeneration.from_pretrained,
     pretrained_model_name_or_path=llava_name,
-    torch_dtype=torch.bfloat16,
+    dtype=torch.bfloat16,
     low_cpu_mem_usage=True,
 )
 model.update(type=FrozenLlavaSAM, model=llava)

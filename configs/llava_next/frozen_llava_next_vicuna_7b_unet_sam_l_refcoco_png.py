@@ -30,7 +30,7 @@ reader["prompt_template"] = prompt_template
 llava = dict(
     type=CustomLlavaNextForConditionalGeneration.from_pretrained,
     pretrained_model_name_or_path=llava_name,
-    torch_dtype=torch.bfloat16,
+    dtype=torch.bfloat16,
     low_cpu_mem_usage=True,
 )
 model.update(type=FrozenLlavaNextSAM, model=llava)

@@ -31,7 +31,7 @@ mgm = dict(
     pretrained_model_name_or_path=mgm_name,
     mm_vision_tower="openai/clip-vit-large-patch14-336",
     mm_vision_tower_aux="laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup",
-    torch_dtype=torch.bfloat16,
+    dtype=torch.bfloat16,
     low_cpu_mem_usage=True,
 )
 model.update(type=FrozenMGMSAM, model=mgm)

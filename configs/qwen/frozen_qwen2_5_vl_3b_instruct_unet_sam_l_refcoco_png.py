@@ -34,7 +34,7 @@ reader["prompt_template"] = prompt_template
 qwen = dict(
     type=CustomQwenForConditionalGeneration.from_pretrained,
     pretrained_model_name_or_path=qwen_name,
-    torch_dtype=torch.bfloat16,
+    dtype=torch.bfloat16,
 )
 model.update(type=FrozenQwenSAM, model=qwen, tokenizer=tokenizer)
 model.mask_head.update(in_channels=36 * 16)

@@ -28,7 +28,7 @@ png.update({key: path.replace("coco", "shapes", 1) for key, path in png.items() 
 [data.update(data_root="data/shapes/") for data in expressions]
 
 model.update(type=FrozenLlavaSAM)
-model.model = dict(llava, type=CustomLlavaForConditionalGeneration.from_pretrained, torch_dtype=torch.float32)
+model.model = dict(llava, type=CustomLlavaForConditionalGeneration.from_pretrained, dtype=torch.float32)
 model.mask_head.update(in_channels=4 * 8, base_channels=32)
 model.sam.update(model_name="vit_nano", checkpoint="checkpoints/sam_vit_nano.pth")
 

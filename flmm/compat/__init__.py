@@ -163,6 +163,14 @@ def bf16_on_cpu(module: ModuleType) -> None:
         torch.cpu.is_bf16_supported = lambda: True  # type: ignore[attr-defined]
 
 
+def safetensors_are_there(module: ModuleType) -> None:
+    """Answer xtuner 0.2.0, which imports ``is_safetensors_available``.
+
+    transformers 5 has no such function: it always needs safetensors.
+    """
+    module.is_safetensors_available = lambda: True  # type: ignore[attr-defined]
+
+
 def our_deepspeed_runner(module: ModuleType) -> None:
     """Register flmm.runner's DeepSpeedRunner under the name that ``xtuner train --deepspeed`` asks for.
 
@@ -258,6 +266,7 @@ PATCHES: list[tuple[str, Patch]] = [
     ("deepspeed.comm.comm", deepspeed_alone),
     ("deepspeed.comm.torch", no_compiler_for_deepspeed),
     ("deepspeed.comm.torch", gather_without_gradient),
+    ("transformers.utils", safetensors_are_there),
     ("xtuner.tools.utils", bf16_on_cpu),
     ("xtuner.tools.utils", readable_checkpoints),
 ]

@@ -7,13 +7,12 @@ from typing import Any
 from transformers import AutoProcessor
 from transformers.image_processing_utils import select_best_resolution
 from transformers.image_processing_utils_fast import BaseImageProcessorFast
-from transformers.image_transforms import convert_to_rgb
 from transformers.image_utils import ChannelDimension, make_flat_list_of_images
 from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
-from flmm.datasets.padding import Size, meta_data
+from flmm.datasets.padding import Size, as_rgb, meta_data
 
-_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
 Layout = Callable[[Any, Size, Mapping[str, Any]], Size]
 
 
@@ -61,7 +60,7 @@ class HFImageProcessor:
             fills its frame).
         """
         flat: list[Any] = make_flat_list_of_images(images)  # type: ignore[assignment]
-        pictures: list[Any] = [convert_to_rgb(image) for image in flat]
+        pictures: list[Any] = [as_rgb(image) for image in flat]
         outputs = [self._process(picture) for picture in pictures]
         sizes = [(picture.height, picture.width) for picture in pictures]
         return {

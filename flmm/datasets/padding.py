@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_transforms import convert_to_rgb, resize
+from transformers.image_transforms import normalize, rescale, resize
 from transformers.image_utils import ChannelDimension, make_flat_list_of_images, to_numpy_array
 
 LAST = ChannelDimension.LAST
@@ -15,7 +16,12 @@ Size = tuple[int, int]
 def rgb_arrays(images: Any) -> list[np.ndarray]:
     """One image or a list of them (PIL of any mode, or [H, W, 3] arrays) as uint8 [H, W, 3] arrays."""
     flat: list[Any] = make_flat_list_of_images(images)  # type: ignore[assignment]
-    return [to_numpy_array(convert_to_rgb(image)) for image in flat]
+    return [to_numpy_array(as_rgb(image)) for image in flat]
+
+
+def as_rgb(image: Any) -> Any:
+    """A PIL image of any mode in RGB, its transparency dropped; transformers 5 would lay it on white."""
+    return image.convert("RGB") if isinstance(image, Image.Image) else image
 
 
 def scaled(length: int, numerator: int, denominator: int) -> int:
@@ -92,7 +98,7 @@ def _resized(processor, array: np.ndarray) -> np.ndarray:
 def normalised(processor, image: np.ndarray) -> np.ndarray:
     """uint8 [h, w, 3] -> float32 [3, h, w], rescaled and normalised as the Hugging Face processor is set."""
     if processor.do_rescale:
-        image = processor.rescale(image, scale=processor.rescale_factor, input_data_format=LAST)
+        image = rescale(image, processor.rescale_factor, input_data_format=LAST)
     if processor.do_normalize:
-        image = processor.normalize(image, mean=processor.image_mean, std=processor.image_std, input_data_format=LAST)
+        image = normalize(image, processor.image_mean, processor.image_std, input_data_format=LAST)
     return np.ascontiguousarray(image.transpose(2, 0, 1))

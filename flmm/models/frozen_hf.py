@@ -89,7 +89,8 @@ class HFBackbone(Backbone):
         """All that a model may want to know of a sample."""
         input_ids = sample["input_ids"]
         is_image = input_ids == self.model.config.image_token_id
-        text = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "token_type_ids": is_image.long()}
+        text = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+        text |= dict.fromkeys(("token_type_ids", "mm_token_type_ids"), is_image.long())
         if self.prefix_lm:  # without labels, transformers lets every token of the text see all others
             text |= {"token_type_ids": (sample["labels"] != UNLABELLED).long(), "labels": sample["labels"]}
         pixels = checked_pixels(sample, type(self.reader).__name__)

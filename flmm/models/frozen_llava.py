@@ -22,7 +22,7 @@ class LlavaBackbone(Backbone):
         """Puts the CLIP features in the place of the image token."""
         vision = self.model.config.vision_config
         pixels = checked_pixels(sample, "LLaVA-1.5", (3, vision.image_size, vision.image_size))
-        features = self.model.get_image_features(pixels[None].to(self.device, self.model.dtype))[0]  # [h*w, D]
+        features = self.model.get_image_features(pixels[None].to(self.device, self.model.dtype)).pooler_output[0]
         embedding, image_token_id = self.model.get_input_embeddings(), self.model.config.image_token_id
         embeds, mask_ids, image = self.spliced(sample, features, image_token_id, embedding)
         side = vision.image_size // vision.patch_size

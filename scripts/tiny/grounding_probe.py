@@ -28,9 +28,7 @@ def measure_grounding(
     A head points right when the strongest patch of its mean attention over the phrase's tokens is at least a
     fifth the phrase's region. Its IoU is that of the patches above half the maximum, against the exact mask.
     """
-    model = LlavaForConditionalGeneration.from_pretrained(
-        folder, attn_implementation="eager", torch_dtype=torch.float32
-    )
+    model = LlavaForConditionalGeneration.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
     points, overlaps, things = [], [], []
     for scene, image, regions in zip(unseen.scenes[:count], unseen.images, unseen.regions, strict=False):
         ids, phrases = tell(scene, tokenizer, model.config.image_seq_length)

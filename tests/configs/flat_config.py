@@ -37,7 +37,7 @@ model = dict(
     model=dict(
         type=CustomLlavaForConditionalGeneration.from_pretrained,
         pretrained_model_name_or_path=lmm,
-        torch_dtype=torch.bfloat16,
+        dtype=torch.bfloat16,
         low_cpu_mem_usage=True,
     ),
     mask_head=dict(

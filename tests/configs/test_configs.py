@@ -73,7 +73,7 @@ def test_llava_is_the_recipe():
         "runner_type": "flmm.runner.CustomRunner",
         "model.type": "flmm.models.frozen_llava.FrozenLlavaSAM",
         "model.model.pretrained_model_name_or_path": "llava-hf/llava-1.5-7b-hf",
-        "model.model.torch_dtype": "torch.bfloat16",
+        "model.model.dtype": "torch.bfloat16",
         "model.mask_head.in_channels": 1024,
         "model.mask_head.base_channels": 64,
         "model.mask_head.num_stages": 4,
@@ -137,7 +137,7 @@ def test_tiny_differs_where_it_must():
         "model.mask_head.in_channels",
         "model.mask_head.base_channels",
         "model.model.low_cpu_mem_usage",
-        "model.model.torch_dtype",
+        "model.model.dtype",
         "model.sam.checkpoint",
         "model.sam.model_name",
         "optim_wrapper.type",
@@ -159,7 +159,7 @@ def test_a_flat_config_of_the_reference_trains(tmp_path, monkeypatch):
     config = Config.fromfile(Path(__file__).with_name("flat_config.py"))
     check_config(config)
     config.model.mask_head.update(in_channels=12, base_channels=8)
-    config.model.model.update(torch_dtype="float32")
+    config.model.model.update(dtype="float32")
     config.model.sam.update(model_name="vit_nano", checkpoint=None)
     config.train_cfg.update(max_epochs=None, max_iters=1)
     config.param_scheduler[0].end = config.param_scheduler[1].begin = 1  # 3 % of these few samples is none

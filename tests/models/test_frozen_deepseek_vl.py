@@ -12,7 +12,7 @@ from flmm.models.frozen_deepseek_vl import IMAGE_TOKEN, FrozenDeepseekVLSAM, pla
 
 def build(case: GoldenCase) -> FrozenDeepseekVLSAM:
     folder = {"pretrained_model_name_or_path": str(case.dir / "backbone")}
-    lmm = {"type": MultiModalityCausalLM.from_pretrained, **folder, "torch_dtype": torch.float32}
+    lmm = {"type": MultiModalityCausalLM.from_pretrained, **folder, "dtype": torch.float32}
     tokenizer = {"type": AutoTokenizer.from_pretrained, **folder}
     return FrozenDeepseekVLSAM(model=lmm, tokenizer=tokenizer, **case.head_config())
 

@@ -30,7 +30,7 @@ def placed(family, **placement):
     """The family's model, its LMM loaded with further keywords."""
     settings = deepcopy(family.config)
     settings.model.update(sam=None)
-    settings.model["llm" if "llm" in settings.model else "model"].update(torch_dtype=torch.float32, **placement)
+    settings.model["llm" if "llm" in settings.model else "model"].update(dtype=torch.float32, **placement)
     return build_model(settings)
 
 
