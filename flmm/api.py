@@ -16,8 +16,9 @@ from torch import Tensor
 
 from flmm.chat.conversation import Reply, decode
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
+from flmm.datasets.images import load_image
 from flmm.datasets.phrases import Span, find_phrases
-from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder, load_image
+from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder
 from flmm.evaluation import binary_masks, masks_to_boxes
 from flmm.models.functional import crop_to_picture
 
@@ -75,17 +76,16 @@ class GroundingModel:
 
     Args:
         model: A FrozenLMM.
-        settings: Keywords of `SampleBuilder`: how the model was trained to read pictures and texts.
+        builder: Makes its samples as it was trained to read pictures and texts.
 
     Attributes:
         model: The FrozenLMM.
         builder: Makes its samples.
     """
 
-    def __init__(self, model: Any, settings: dict[str, Any]):
+    def __init__(self, model: Any, builder: SampleBuilder):
         self.model = model
-        self.settings = settings
-        self.builder = SampleBuilder(**settings)
+        self.builder = builder
 
     def ground(
         self, image: str | Path | Image.Image | np.ndarray, text: str, phrases: Phrases | None = None
@@ -142,9 +142,9 @@ class GroundingModel:
 
     def _asking(self, question: str) -> SampleBuilder:
         """A builder that asks something else about the picture."""
-        token = self.settings.get("image_token", "<image>")
-        image = self.settings["prompt"].partition(token)[0] + token  # what precedes the image stays
-        return SampleBuilder(**{**self.settings, "prompt": f"{image}\n{question}"})
+        token = self.builder.image_token
+        image = self.builder.prompt.partition(token)[0] + token  # what precedes the image stays
+        return self.builder.with_prompt(f"{image}\n{question}")
 
     def _text(self, sample: dict[str, Any]) -> tuple[str, list[Span]]:
         """The text of a sample, its phrases as they are and what lies between them decoded; and its spans."""
@@ -216,7 +216,7 @@ def load(
         )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(settings, checkpoint, device)
-    return GroundingModel(model, sample_settings(settings))
+    return GroundingModel(model, SampleBuilder(**sample_settings(settings)))
 
 
 def as_picture(image: str | Path | Image.Image | np.ndarray) -> Image.Image:

@@ -62,12 +62,31 @@ def build_model(config: Any, checkpoint: str | Path | None = None, device: Any =
     return model.to(device).eval()
 
 
-def sample_settings(config: Any) -> dict[str, Any]:
-    """How a config makes samples: as its training data do, else as its top-level variables say."""
-    from flmm.datasets import sample
+READING = (
+    "image_processor",
+    "tokenizer",
+    "prompt_template",
+    "prompt",
+    "image2tensor",
+    "add_image_token",
+    "image_token",
+)
 
-    trained = next(_with_key(config.get("train_dataloader", {}), "image_processor"), None)
-    return sample.sample_settings(config if trained is None else trained)
+
+def sample_settings(config: Any) -> dict[str, Any]:
+    """How a config reads pictures and texts, as arguments of `SampleBuilder`.
+
+    They are those of its training data, in a `sample_builder` or in the data sets themselves, else its top-level
+    variables.
+
+    Raises:
+        ValueError: When a config names no tokenizer, image processor or template.
+    """
+    training = config.get("train_dataloader", {})
+    found = next(_with_key(training, "image_processor"), config)
+    if missing := [name for name in READING[:3] if found.get(name) is None]:
+        raise ValueError(f"the config sets no {', '.join(missing)}: samples cannot be built without")
+    return {name: found[name] for name in READING if found.get(name) is not None}
 
 
 def _with_key(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
@@ -129,22 +148,15 @@ def res_dataset(config: Any, data_root: str | Path, split: str, concat: bool) ->
         concat: One sample with the first sentence of every object (the paper's protocol), else a list of
             samples, one for each sentence.
     """
-    from mmdet.datasets import RefCocoDataset
-    from mmdet.datasets.transforms import LoadAnnotations
-
-    from flmm.datasets.transforms import PILLoadImageFromFile, RefCOCO2PNG
+    from flmm.datasets.res import RESDataset
 
     objects, references = (str(file.relative_to(data_root)) for file in annotation_files(data_root, split))
-    return RefCocoDataset(
+    return RESDataset(
         data_root=f"{data_root}/",
         ann_file=objects,
         split_file=references,
-        data_prefix={"img_path": "train2014/"},
         split=split.rpartition("_")[2],
         text_mode="select_first" if concat else "original",
-        pipeline=[
-            PILLoadImageFromFile(),
-            LoadAnnotations(with_bbox=False, with_label=False, with_mask=True),
-            RefCOCO2PNG(concat=concat, **evaluation_settings(config)),
-        ],
+        concat=concat,
+        **evaluation_settings(config),
     )

@@ -10,7 +10,8 @@ from mmengine.config import Config
 from toy import ToyModel
 
 from flmm.checkpoint import latest_checkpoint, read_checkpoint
-from flmm.runner import CustomRunner, random_state, set_random_state
+from flmm.runner import CustomRunner
+from flmm.training.resume import random_state, set_random_state
 
 CONFIG = Path(__file__).parent / "helpers" / "toy_config.py"
 

@@ -1,19 +1,17 @@
 """Training data: PNG captions and the expressions of RefCOCO, RefCOCO+ and RefCOCOg, one image per sample.
 
-A leaf adds how its LMM reads a sample (`reader`: tokenizer, image_processor, prompt, prompt_template) to the PNG set
-itself, and to the last step of each RefCOCO set's pipeline:
+A leaf says once how its LMM reads pictures and texts, for all data sets:
 
-    [data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
-
-A leaf that starts from another leaf says it again, as the sets hold copies of what it changes.
+    train_dataloader.dataset.shared.sample_builder.update(tokenizer=..., image_processor=..., prompt=..., ...)
 """
 
-from mmdet.datasets import RefCocoDataset
-from mmdet.datasets.transforms import LoadAnnotations
 from mmengine.dataset import DefaultSampler
 
 from flmm.datasets.png import PNGDataset, concat_datasets, custom_collate_fn
-from flmm.datasets.transforms import PILLoadImageFromFile, RefCOCO2PNG
+from flmm.datasets.res import RESDataset
+from flmm.datasets.sample import SampleBuilder
+
+instruction = "Please give me a description of the image."  # what the LMM is asked, after the image token
 
 png = dict(
     type=PNGDataset,
@@ -23,16 +21,10 @@ png = dict(
     local_path="data/coco/train2017",
 )
 refcoco = dict(
-    type=RefCocoDataset,
+    type=RESDataset,
     data_root="data/coco/",
-    data_prefix=dict(img_path="train2014/"),
     ann_file="refcoco/instances.json",
     split_file="refcoco/refs(unc).p",
-    pipeline=[
-        dict(type=PILLoadImageFromFile),
-        dict(type=LoadAnnotations, with_mask=True, with_bbox=False, with_seg=False, with_label=False),
-        dict(type=RefCOCO2PNG),
-    ],
 )
 refcoco_plus = dict(refcoco, ann_file="refcoco+/instances.json", split_file="refcoco+/refs(unc).p")
 refcocog = dict(refcoco, ann_file="refcocog/instances.json", split_file="refcocog/refs(umd).p")
@@ -41,7 +33,11 @@ train_dataloader = dict(
     batch_size=1,
     num_workers=4,  # each makes 40 samples or more a second and keeps two ready; 0 on the command line is fine
     pin_memory=True,  # with a GPU, a thread takes samples from the workers while the device computes
-    dataset=dict(type=concat_datasets, datasets_list=[png, refcoco, refcoco_plus, refcocog]),
+    dataset=dict(
+        type=concat_datasets,
+        datasets_list=[png, refcoco, refcoco_plus, refcocog],
+        shared=dict(sample_builder=dict(type=SampleBuilder)),
+    ),
     sampler=dict(type=DefaultSampler, shuffle=True),
     collate_fn=dict(type=custom_collate_fn),
 )

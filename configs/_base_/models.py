@@ -1,7 +1,6 @@
 """The head, the same for every LMM: U-Net over attention maps, SAM, and the losses on both of their masks.
 
-A leaf adds the LMM and its public class to ``model``, and ``in_channels`` = views x layers x heads to its
-U-Net.
+A leaf adds the LMM and its public class to ``model``; the U-Net's channels follow from the LMM.
 """
 
 from mmdet.models import CrossEntropyLoss, DiceLoss

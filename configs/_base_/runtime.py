@@ -3,7 +3,8 @@
 from mmengine.hooks import DistSamplerSeedHook, IterTimerHook, LoggerHook, ParamSchedulerHook
 from mmengine.visualization import LocalVisBackend, TensorboardVisBackend, Visualizer
 
-from flmm.runner import CustomRunner, SafeCheckpointHook
+from flmm.runner import CustomRunner
+from flmm.training.hooks import SafeCheckpointHook
 
 # Imports above are lazy: they happen when the runner is built. flmm's patches (flmm/compat/__init__.py) are needed
 # before that.

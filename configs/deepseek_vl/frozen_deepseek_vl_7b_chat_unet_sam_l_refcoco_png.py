@@ -5,10 +5,6 @@ from mmengine.config import read_base
 with read_base():
     from .frozen_deepseek_vl_1_3b_chat_unet_sam_l_refcoco_png import *
 
-deepseek_name = "deepseek-ai/deepseek-vl-7b-chat"
-[part.update(pretrained_model_name_or_path=deepseek_name) for part in (tokenizer, image_processor, deepseek)]
-reader.update(tokenizer=tokenizer, image_processor=image_processor)
-[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
-
-model.update(model=deepseek, tokenizer=tokenizer)
-model.mask_head.update(in_channels=30 * 32)
+lmm = dict(pretrained_model_name_or_path="deepseek-ai/deepseek-vl-7b-chat")
+builder = train_dataloader.dataset.shared.sample_builder
+[part.update(lmm) for part in (builder.tokenizer, builder.image_processor, model.model, model.tokenizer)]

@@ -1,34 +1,24 @@
 """LLaVA-OneVision-7B: 2 views (27 x 27 of the whole picture, and its un-padded tiles) x 28 layers x 28 heads."""
 
-import torch
 from mmengine.config import read_base
-from transformers import AutoTokenizer
 
-from flmm.datasets.hf_processors import HFImageProcessor, anyres_layout
-from flmm.models.frozen_hf import FrozenHFSAM, load_image_text_model
+from flmm.datasets.hf_processors import anyres_layout
 from flmm.models.grids import AnyresGrid
 
 with read_base():
-    from .._base_.datasets import *
-    from .._base_.models import *
-    from .._base_.runtime import *
-    from .._base_.schedules import *
+    from .._base_.image_text import *
 
-lmm_name = "llava-hf/llava-onevision-qwen2-7b-ov-hf"
+lmm = dict(pretrained_model_name_or_path="llava-hf/llava-onevision-qwen2-7b-ov-hf")
 image_token = "<image>"
-prompt = image_token + "\nPlease give me a description of the image."
-prompt_template = dict(INSTRUCTION="<|im_start|>user {input}<|im_end|><|im_start|>assistant\n")
-tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_path=lmm_name)
-image_processor = dict(
-    type=HFImageProcessor.from_pretrained,
-    pretrained_model_name_or_path=lmm_name,
+builder = train_dataloader.dataset.shared.sample_builder
+[part.update(lmm) for part in (builder.tokenizer, builder.image_processor, model.model)]
+builder.image_processor.update(
     image_token=image_token,
     layout=anyres_layout,
 )
-reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, image_token=image_token)
-reader["prompt_template"] = prompt_template
-[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
-
-lmm = dict(type=load_image_text_model, pretrained_model_name_or_path=lmm_name, dtype=torch.bfloat16)
-model.update(type=FrozenHFSAM, model=lmm, grid=dict(type=AnyresGrid, side=27))
-model.mask_head.update(in_channels=2 * 28 * 28)
+builder.update(
+    image_token=image_token,
+    prompt=image_token + "\n" + instruction,
+    prompt_template=dict(INSTRUCTION="<|im_start|>user {input}<|im_end|><|im_start|>assistant\n"),
+)
+model.update(grid=dict(type=AnyresGrid, side=27))

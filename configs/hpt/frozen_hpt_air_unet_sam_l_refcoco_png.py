@@ -10,34 +10,28 @@ from flmm.models.frozen_hpt import FrozenHPTSAM
 from hpt import CLIPVisionModel, LanguageModel, ProjectorModel
 
 with read_base():
-    from .._base_.datasets import *
-    from .._base_.models import *
-    from .._base_.runtime import *
-    from .._base_.schedules import *
+    from .._base_.recipe import *
 
-hpt_name = "HyperGAI/HPT"
+lmm = dict(pretrained_model_name_or_path="HyperGAI/HPT")
+weights = dict(lmm, dtype=torch.bfloat16)
 image_size = 392  # 336 in training of the tower; its position embedding is re-interpolated
-prompt = "<image>\nPlease give me a description of the image."
-prompt_template = PROMPT_TEMPLATE.internlm2_chat
-add_image_token = True
-tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_path=hpt_name, subfolder="llm")
-image_processor = dict(
-    type=CustomHPTImageProcessor.from_pretrained,
-    pretrained_model_name_or_path=hpt_name,
-    subfolder="visual_encoder",
-    size=dict(shortest_edge=image_size),
-    crop_size=dict(height=image_size, width=image_size),
+train_dataloader.dataset.shared.sample_builder.update(
+    tokenizer=dict(lmm, type=AutoTokenizer.from_pretrained, subfolder="llm"),
+    image_processor=dict(
+        lmm,
+        type=CustomHPTImageProcessor.from_pretrained,
+        subfolder="visual_encoder",
+        size=dict(shortest_edge=image_size),
+        crop_size=dict(height=image_size, width=image_size),
+    ),
+    add_image_token=True,
+    prompt="<image>\n" + instruction,
+    prompt_template=PROMPT_TEMPLATE.internlm2_chat,
 )
-reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, add_image_token=True)
-reader["prompt_template"] = prompt_template
-[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
-
-weights = dict(pretrained_model_name_or_path=hpt_name, dtype=torch.bfloat16)
 model.update(
     type=FrozenHPTSAM,
-    llm=dict(weights, type=LanguageModel.from_pretrained, subfolder="llm", low_cpu_mem_usage=True),
+    llm=dict(weights, type=LanguageModel.from_pretrained, subfolder="llm"),
     visual_encoder=dict(weights, type=CLIPVisionModel.from_pretrained, subfolder="visual_encoder"),
     projector=dict(weights, type=ProjectorModel.from_pretrained, subfolder="projector"),
     image_size=image_size,
 )
-model.mask_head.update(in_channels=32 * 32)

@@ -10,28 +10,16 @@ from flmm.models.frozen_llava_next import FrozenLlavaNextSAM
 from llava import CustomLlavaNextForConditionalGeneration
 
 with read_base():
-    from .._base_.datasets import *
-    from .._base_.models import *
-    from .._base_.runtime import *
-    from .._base_.schedules import *
+    from .._base_.recipe import *
 
-llava_name = "llava-hf/llava-v1.6-vicuna-7b-hf"
-prompt = "<image>\nPlease give me a description of the image."
-prompt_template = PROMPT_TEMPLATE.vicuna
-tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_path=llava_name)
-image_processor = dict(
-    type=CustomLlavaNextImageProcessor.from_pretrained,
-    pretrained_model_name_or_path=llava_name,
+lmm = dict(pretrained_model_name_or_path="llava-hf/llava-v1.6-vicuna-7b-hf")
+train_dataloader.dataset.shared.sample_builder.update(
+    tokenizer=dict(lmm, type=AutoTokenizer.from_pretrained),
+    image_processor=dict(lmm, type=CustomLlavaNextImageProcessor.from_pretrained),
+    prompt="<image>\n" + instruction,
+    prompt_template=PROMPT_TEMPLATE.vicuna,
 )
-reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt)
-reader["prompt_template"] = prompt_template
-[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
-
-llava = dict(
-    type=CustomLlavaNextForConditionalGeneration.from_pretrained,
-    pretrained_model_name_or_path=llava_name,
-    dtype=torch.bfloat16,
-    low_cpu_mem_usage=True,
+model.update(
+    type=FrozenLlavaNextSAM,
+    model=dict(lmm, type=CustomLlavaNextForConditionalGeneration.from_pretrained, dtype=torch.bfloat16),
 )
-model.update(type=FrozenLlavaNextSAM, model=llava)
-model.mask_head.update(in_channels=2 * 32 * 32)

@@ -8,12 +8,8 @@ from mgm.model import MGMGemmaForCausalLM
 with read_base():
     from .frozen_mgm_vicuna_7b_unet_sam_l_refcoco_png import *
 
-mgm_name = "YanweiLi/MGM-2B"
-prompt_template = PROMPT_TEMPLATE.gemma
-[part.update(pretrained_model_name_or_path=mgm_name) for part in (tokenizer, mgm, model.model)]
-reader.update(tokenizer=tokenizer, prompt_template=prompt_template)
-[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
-
-mgm.update(type=MGMGemmaForCausalLM.from_pretrained)
-model.update(model=mgm)
-model.mask_head.update(in_channels=18 * 8)
+lmm = dict(pretrained_model_name_or_path="YanweiLi/MGM-2B")
+builder = train_dataloader.dataset.shared.sample_builder
+builder.tokenizer.update(lmm)
+builder.update(prompt_template=PROMPT_TEMPLATE.gemma)
+model.model.update(lmm, type=MGMGemmaForCausalLM.from_pretrained)

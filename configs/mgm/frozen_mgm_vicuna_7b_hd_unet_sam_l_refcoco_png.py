@@ -5,9 +5,5 @@ from mmengine.config import read_base
 with read_base():
     from .frozen_mgm_vicuna_7b_unet_sam_l_refcoco_png import *
 
-mgm_name = "YanweiLi/MGM-7B-HD"
-[part.update(pretrained_model_name_or_path=mgm_name) for part in (tokenizer, mgm, model.model)]
-reader.update(tokenizer=tokenizer)
-[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
-
-model.mask_head.update(in_channels=2 * 32 * 32)
+lmm = dict(pretrained_model_name_or_path="YanweiLi/MGM-7B-HD")
+[part.update(lmm) for part in (train_dataloader.dataset.shared.sample_builder.tokenizer, model.model)]

@@ -8,33 +8,23 @@ from flmm.datasets.qwen_processors import CustomQwenImageProcessor
 from flmm.models.frozen_qwen import CustomQwenForConditionalGeneration, FrozenQwenSAM
 
 with read_base():
-    from .._base_.datasets import *
-    from .._base_.models import *
-    from .._base_.runtime import *
-    from .._base_.schedules import *
+    from .._base_.recipe import *
 
-qwen_name = "Qwen/Qwen2.5-VL-3B-Instruct"
-min_pixels, max_pixels = 256 * 28 * 28, 1280 * 28 * 28  # 256 to 1280 image tokens
-prompt = "<|vision_start|><|image_pad|><|vision_end|>Please give me a description of the image."
-prompt_template = dict(  # what the chat template of the repository makes of a first question
-    INSTRUCTION="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-    "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n"
+lmm = dict(pretrained_model_name_or_path="Qwen/Qwen2.5-VL-3B-Instruct")
+tokenizer = dict(lmm, type=AutoTokenizer.from_pretrained)
+pixels = dict(min_pixels=256 * 28 * 28, max_pixels=1280 * 28 * 28)  # 256 to 1280 image tokens
+train_dataloader.dataset.shared.sample_builder.update(
+    tokenizer=tokenizer,
+    image_processor=dict(lmm, type=CustomQwenImageProcessor.from_pretrained, **pixels),
+    image_token="<|image_pad|>",
+    prompt="<|vision_start|><|image_pad|><|vision_end|>" + instruction,
+    prompt_template=dict(  # what the chat template of the repository makes of a first question
+        INSTRUCTION="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n"
+    ),
 )
-tokenizer = dict(type=AutoTokenizer.from_pretrained, pretrained_model_name_or_path=qwen_name)
-image_processor = dict(
-    type=CustomQwenImageProcessor.from_pretrained,
-    pretrained_model_name_or_path=qwen_name,
-    min_pixels=min_pixels,
-    max_pixels=max_pixels,
+model.update(
+    type=FrozenQwenSAM,
+    model=dict(lmm, type=CustomQwenForConditionalGeneration.from_pretrained, dtype=torch.bfloat16),
+    tokenizer=tokenizer,
 )
-reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, image_token="<|image_pad|>")
-reader["prompt_template"] = prompt_template
-[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
-
-qwen = dict(
-    type=CustomQwenForConditionalGeneration.from_pretrained,
-    pretrained_model_name_or_path=qwen_name,
-    dtype=torch.bfloat16,
-)
-model.update(type=FrozenQwenSAM, model=qwen, tokenizer=tokenizer)
-model.mask_head.update(in_channels=36 * 16)

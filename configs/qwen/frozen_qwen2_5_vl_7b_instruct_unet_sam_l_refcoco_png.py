@@ -5,10 +5,6 @@ from mmengine.config import read_base
 with read_base():
     from .frozen_qwen2_5_vl_3b_instruct_unet_sam_l_refcoco_png import *
 
-qwen_name = "Qwen/Qwen2.5-VL-7B-Instruct"
-[part.update(pretrained_model_name_or_path=qwen_name) for part in (tokenizer, image_processor, qwen)]
-reader.update(tokenizer=tokenizer, image_processor=image_processor)
-[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
-
-model.update(model=qwen, tokenizer=tokenizer)
-model.mask_head.update(in_channels=28 * 28)
+lmm = dict(pretrained_model_name_or_path="Qwen/Qwen2.5-VL-7B-Instruct")
+builder = train_dataloader.dataset.shared.sample_builder
+[part.update(lmm) for part in (builder.tokenizer, builder.image_processor, model.model, model.tokenizer)]

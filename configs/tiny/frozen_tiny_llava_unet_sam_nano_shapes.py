@@ -11,25 +11,24 @@ from flmm.models.frozen_llava import FrozenLlavaSAM
 from llava import CustomLlavaForConditionalGeneration
 
 with read_base():
-    from .._base_.datasets import *
-    from .._base_.models import *
-    from .._base_.runtime import *
-    from .._base_.schedules import *
+    from .._base_.recipe import *
 
-llava = dict(pretrained_model_name_or_path="checkpoints/tiny_llava")
-prompt = "<image>\nPlease give me a description of the image."
-prompt_template = PROMPT_TEMPLATE.vicuna
-tokenizer = dict(llava, type=AutoTokenizer.from_pretrained)
-image_processor = dict(llava, type=CustomLlavaImageProcessor.from_pretrained)
-reader = dict(tokenizer=tokenizer, image_processor=image_processor, prompt=prompt, prompt_template=prompt_template)
-[data.get("pipeline", [data])[-1].update(reader) for data in train_dataloader.dataset.datasets_list]
+lmm = dict(pretrained_model_name_or_path="checkpoints/tiny_llava")
+train_dataloader.dataset.shared.sample_builder.update(
+    tokenizer=dict(lmm, type=AutoTokenizer.from_pretrained),
+    image_processor=dict(lmm, type=CustomLlavaImageProcessor.from_pretrained),
+    prompt="<image>\n" + instruction,
+    prompt_template=PROMPT_TEMPLATE.vicuna,
+)
 png, *expressions = train_dataloader.dataset.datasets_list
 png.update({key: path.replace("coco", "shapes", 1) for key, path in png.items() if "coco" in str(path)})
 [data.update(data_root="data/shapes/") for data in expressions]
 
-model.update(type=FrozenLlavaSAM)
-model.model = dict(llava, type=CustomLlavaForConditionalGeneration.from_pretrained, dtype=torch.float32)
-model.mask_head.update(in_channels=4 * 8, base_channels=32)
+model.update(
+    type=FrozenLlavaSAM,
+    model=dict(lmm, type=CustomLlavaForConditionalGeneration.from_pretrained, dtype=torch.float32),
+)
+model.mask_head.update(base_channels=32)
 model.sam.update(model_name="vit_nano", checkpoint="checkpoints/sam_vit_nano.pth")
 
 train_cfg.update(max_epochs=None, max_iters=600)

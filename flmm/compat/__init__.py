@@ -210,15 +210,6 @@ def gather_without_gradient(module: ModuleType) -> None:
     backend.all_gather_into_tensor = torch.no_grad()(backend.all_gather_into_tensor)
 
 
-def lean_refcoco(module: ModuleType) -> None:
-    """Make RefCocoDataset's items without keeping its files as Python objects.
-
-    mmdet 3.3.0 holds all of instances.json and the references for good: 0.7 GB in each process for each of the
-    three RefCOCO sets, and ten seconds to make them.
-    """
-    module.RefCocoDataset.load_data_list = importlib.import_module("flmm.datasets.refcoco").load_data_list
-
-
 def frozen_in_workers(module: ModuleType) -> None:
     """Leave what the parent process has made out of its loader workers' garbage collections.
 
@@ -256,7 +247,6 @@ def config_laid_out_once(module: ModuleType) -> None:
 PATCHES: list[tuple[str, Patch]] = [
     ("mmengine.config.config", config_laid_out_once),
     ("torch.utils.data._utils.worker", frozen_in_workers),
-    ("mmdet.datasets.refcoco", lean_refcoco),
     ("mmengine.optim.optimizer.amp_optimizer_wrapper", amp_on_cpu),
     ("mmengine.dist.utils", torchrun_on_cpu),
     ("mmengine.model.wrappers.distributed", ddp_on_cpu),

@@ -13,14 +13,26 @@ from torch.utils.data import ConcatDataset, Dataset
 from flmm.datasets.captions import Segment, read_captions, segment_map
 from flmm.datasets.images import as_annotated, read_image, usable_backend
 from flmm.datasets.phrases import NO_PHRASE, encode_pieces
-from flmm.datasets.sample import SampleBuilder
+from flmm.datasets.sample import ReadsSamples
 
 
-def concat_datasets(datasets_list: Sequence[Any]) -> ConcatDataset:
-    """One data set after the other; each is an object or a config dict."""
+def concat_datasets(datasets_list: Sequence[Any], shared: Mapping[str, Any] | None = None) -> ConcatDataset:
+    """Put data sets one after the other.
+
+    Args:
+        datasets_list: Data sets or their configs.
+        shared: Arguments of all configs in the list; a config among them is built once.
+
+    Returns:
+        The data sets as one.
+    """
     from xtuner.registry import BUILDER
 
-    return ConcatDataset([BUILDER.build(item) if isinstance(item, Mapping) else item for item in datasets_list])
+    def build(part: Any, **given: Any) -> Any:
+        return BUILDER.build({**given, **part}) if isinstance(part, Mapping) else part
+
+    built = {name: build(part) for name, part in (shared or {}).items()}
+    return ConcatDataset([build(item, **built) for item in datasets_list])
 
 
 def custom_collate_fn(instances: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -28,7 +40,7 @@ def custom_collate_fn(instances: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"data": instances, "data_samples": None}
 
 
-class PNGDataset(Dataset):
+class PNGDataset(ReadsSamples, Dataset):
     """Captions with a mask for each grounded phrase.
 
     Captions without any grounded phrase are left out when the files are read, and their number is logged. A
@@ -38,11 +50,10 @@ class PNGDataset(Dataset):
         json_file: `png_coco_{train,val}2017.json`.
         panoptic_json_file: COCO's `panoptic_{train,val}2017.json`.
         panoptic_png_path: Folder of the panoptic PNGs.
-        image_processor, tokenizer, prompt_template, prompt, image2tensor, add_image_token, image_token: See
-            `SampleBuilder`.
         local_path: Folder of the images.
         ceph_path: Folder of the images on a petrel cluster; used where the petrel client is installed.
-        allow_empty_masks: Accept a phrase with a segment that is not in the panoptic annotation or PNG.
+        **reading: Arguments of `ReadsSamples`. With `allow_empty_masks` a phrase may have a segment that is not in the
+            panoptic annotation or PNG.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -55,33 +66,16 @@ class PNGDataset(Dataset):
         json_file: str,
         panoptic_json_file: str,
         panoptic_png_path: str,
-        image_processor: Any = None,
-        tokenizer: Any = None,
-        ceph_path: str | None = None,
         local_path: str | None = "",
-        prompt_template: Mapping[str, Any] | None = None,
-        prompt: str | None = None,
-        image2tensor: bool = True,
-        add_image_token: bool = False,
-        image_token: str = "<image>",
-        allow_empty_masks: bool = False,
+        ceph_path: str | None = None,
+        **reading: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**reading)
         self.json_file = str(json_file)
         self.panoptic_png_path = Path(panoptic_png_path)
         self.backend_args = usable_backend({"backend": "petrel"}) if ceph_path else None
         self.image_folder = (ceph_path if self.backend_args else local_path) or ""
-        self.allow_empty_masks = allow_empty_masks
-        self.builder = SampleBuilder(
-            image_processor,
-            tokenizer,
-            prompt_template,
-            prompt,
-            image2tensor,
-            add_image_token,
-            image_token,
-        )
-        self.items = read_captions(json_file, panoptic_json_file, allow_empty_masks)
+        self.items = read_captions(json_file, panoptic_json_file, self.allow_empty_masks)
 
     def __len__(self) -> int:
         return len(self.items)

@@ -1,4 +1,4 @@
-"""RefCOCO's annotation files; the items of mmdet's RefCocoDataset, made without keeping the files in memory."""
+"""RefCOCO's annotation files, read without keeping them in memory."""
 
 import pickle
 import random
@@ -8,7 +8,6 @@ from typing import Any
 
 import mmengine
 import msgspec
-from mmengine.fileio import get_file_backend
 from msgspec import Raw, Struct
 
 from flmm.datasets.annotations import CURE, CocoImage, decode_file, no_collection
@@ -58,34 +57,42 @@ def read_refs(path: str | Path) -> list[Ref]:
 
 
 @no_collection()
-def load_data_list(self: Any) -> list[dict[str, Any]]:
-    """`RefCocoDataset.load_data_list`: one item per image of the split, with expressions and masks.
+def read_items(
+    refs_file: str | Path, instances_file: str | Path, split: str, text_mode: str = "original"
+) -> list[dict[str, Any]]:
+    """The images of a split with their expressions, as items of mmdet's RefCocoDataset.
 
     Items and their order equal those of mmdet 3.3.0: of two references to one object the later one's sentences
-    are used at the place of the first, and images come in the order of a Python set of their ids. They also have
-    `height` and `width`, as annotated, by which a picture of another size is noticed.
+    are used at the place of the first, and images come in the order of a Python set of their ids.
+
+    Args:
+        refs_file: A refs(...).p.
+        instances_file: Its instances.json.
+        split: e.g. 'train'.
+        text_mode: Which expressions of an object: 'random' one, 'select_first', 'original' (all), or 'concat' as one.
+
+    Returns:
+        For each image `file_name`, `img_id`, `height`, `width`, `text` and, for each text, `instances`.
 
     Raises:
         FileNotFoundError: A file is missing.
         ValueError: A file is cut, the split has no reference, or an object or image is missing.
     """
-    refs = read_refs(self.split_file)
-    objects = _objects(refs, self.split)
+    refs = read_refs(refs_file)
+    objects = _objects(refs, split)
     if not objects:
         known = sorted({ref["split"] for ref in refs})
-        raise ValueError(f'No sample in split "{self.split}" of {self.split_file}; it has {", ".join(known)}')
+        raise ValueError(f'No sample in split "{split}" of {refs_file}; it has {", ".join(known)}')
     del refs  # sentences of the other splits
-    images, instances = read_instances(self.ann_file)
-    _check_known(objects.values(), images, instances, f"{self.ann_file} lacks, but {self.split_file} names")
-    prefix = self.data_prefix["img_path"]
-    join_path = get_file_backend(prefix).join_path
+    images, instances = read_instances(instances_file)
+    _check_known(objects.values(), images, instances, f"{instances_file} lacks, but {refs_file} names")
     return [
         {
-            "img_path": join_path(prefix, images[image].file_name),
+            "file_name": images[image].file_name,
             "img_id": image,
             "height": images[image].height,
             "width": images[image].width,
-            **_expressions(found, instances, self.text_mode),
+            **_expressions(found, instances, text_mode),
         }
         for image, found in _by_image(objects.values()).items()
     ]

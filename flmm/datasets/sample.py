@@ -6,60 +6,28 @@ apart.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from flmm.datasets.images import load_image
 from flmm.datasets.masks import frame_masks
 from flmm.datasets.phrases import NO_PHRASE, Span, encode_phrases
-
-__all__ = ["SampleBuilder", "build_once", "load_image", "make_sample", "sample_settings"]
 
 IGNORE_INDEX = -100
 IMAGE_TOKEN_INDEX = -200
 DEFAULT_PROMPT = "<image>\nWhat is shown in this image?"
 
-_SETTINGS = (
-    "image_processor",
-    "tokenizer",
-    "prompt_template",
-    "prompt",
-    "image2tensor",
-    "add_image_token",
-    "image_token",
-)
-_built: dict[str, tuple[Any, Any]] = {}
 
+def _build(part: Any) -> Any:
+    """Build a config dict with `type`; return anything else as it is."""
+    if not isinstance(part, Mapping):
+        return part
+    from xtuner.registry import BUILDER
 
-def build_once(config: Any, key: str = "") -> Any:
-    """Build an object from a config dict, or return the one that an equal dict gave before.
-
-    Four data sets that name the same tokenizer share it. Anything but a dict is returned as it is.
-
-    Args:
-        config: A dict with `type` and keyword arguments, or a finished object.
-        key: Parts objects that are built alike but then used differently.
-    """
-    if not isinstance(config, Mapping):
-        return config
-    identity = f"{key}|{sorted(config.items(), key=lambda item: item[0])!r}"
-    if identity not in _built:
-        from xtuner.registry import BUILDER
-
-        # The config is kept alive too: its representation may hold addresses of objects.
-        _built[identity] = (config, BUILDER.build(config))
-    return _built[identity][1]
-
-
-def sample_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of `SampleBuilder` and of the data sets that a config file sets as top-level variables."""
-    missing = [name for name in _SETTINGS[:3] if config.get(name) is None]
-    if missing:
-        raise ValueError(f"the config sets no {', '.join(missing)}: samples cannot be built without")
-    return {name: config[name] for name in _SETTINGS if config.get(name) is not None}
+    return BUILDER.build(part)
 
 
 class SampleBuilder:
@@ -71,7 +39,7 @@ class SampleBuilder:
             `meta_datas` are needed, `image_sizes` (height, width) is optional, and every other entry goes
             into the sample under its own name. When it has a method `image_tokens(processed)`, each image
             token of the prompt is replaced by that many, or, where the method returns ids, by these ids.
-        tokenizer: Hugging Face tokenizer or config dict; equal dicts share one tokenizer.
+        tokenizer: Hugging Face tokenizer or config dict.
         prompt_template: Dict whose `INSTRUCTION` holds `{input}`, the place of the prompt.
         prompt: What the user says, image token included.
         image2tensor: Give array pixel values as tensors. False keeps what the processor made (PIL for MGM).
@@ -98,20 +66,30 @@ class SampleBuilder:
     ) -> None:
         if image_processor is None or tokenizer is None:
             raise ValueError("image_processor and tokenizer must be given, as objects or config dicts")
-        self.image_processor = build_once(image_processor)
-        self.tokenizer = build_once(tokenizer, key=image_token if add_image_token else "")
+        self.image_processor = _build(image_processor)
+        self.tokenizer = _build(tokenizer)
         self.image2tensor = image2tensor
         self.add_image_token = add_image_token
         self.image_token = image_token
-        if add_image_token:
+        if add_image_token and image_token not in self.tokenizer.get_vocab():
+            self.tokenizer = deepcopy(self.tokenizer)  # the caller's tokenizer stays as it is
             self.tokenizer.add_special_tokens({"additional_special_tokens": [image_token]})
         self.image_token_idx = self._image_token_id()
-        self.prompt_ids = self._prompt_ids(prompt_template, DEFAULT_PROMPT if prompt is None else prompt)
+        self.prompt_template = prompt_template
+        self.prompt = DEFAULT_PROMPT if prompt is None else prompt
+        self.prompt_ids = self._prompt_ids(prompt_template, self.prompt)
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "SampleBuilder":
-        """The builder that a config file's top-level variables describe."""
-        return cls(**sample_settings(config))
+    def with_prompt(self, prompt: str) -> "SampleBuilder":
+        """A builder with the same parts and another prompt."""
+        return SampleBuilder(
+            self.image_processor,
+            self.tokenizer,
+            self.prompt_template,
+            prompt,
+            self.image2tensor,
+            self.add_image_token,
+            self.image_token,
+        )
 
     def ground(self, image: Image.Image, text: str, phrases: Sequence[str | Span]) -> dict[str, Any]:
         """A sample without ground truth: M phrases of a text about a picture (errors: `encode_phrases`)."""
@@ -217,23 +195,44 @@ class SampleBuilder:
         return ids
 
 
-def make_sample(
-    image: Image.Image,
-    text: str,
-    phrases: Sequence[str | Span],
-    *,
-    image_processor: Any,
-    tokenizer: Any,
-    **settings: Any,
-) -> dict[str, Any]:
-    """A sample without ground truth; `settings` are the other keywords of `SampleBuilder`.
+class ReadsSamples:
+    """Base of the data sets and pipeline steps that make samples.
 
     Args:
-        image: The picture, upright (see `load_image`).
-        text: A sentence about it.
-        phrases: Words of the sentence, or (start, end) character positions.
-        image_processor: Object or config dict.
-        tokenizer: Object or config dict.
-        settings: prompt_template, prompt, image2tensor, add_image_token, image_token.
+        sample_builder: SampleBuilder or its config; several data sets can share one.
+        allow_empty_masks: Accept phrases without any pixel.
+        image_processor, tokenizer, prompt_template, prompt, image2tensor, add_image_token, image_token: Arguments of
+            `SampleBuilder`, another way to give it.
+
+    Raises:
+        ValueError: Neither or both are given.
     """
-    return SampleBuilder(image_processor, tokenizer, **settings).ground(image, text, phrases)
+
+    def __init__(
+        self,
+        sample_builder: Any = None,
+        allow_empty_masks: bool = False,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        prompt_template: Mapping[str, Any] | None = None,
+        prompt: str | None = None,
+        image2tensor: bool | None = None,
+        add_image_token: bool | None = None,
+        image_token: str | None = None,
+    ) -> None:
+        given = {
+            "image_processor": image_processor,
+            "tokenizer": tokenizer,
+            "prompt_template": prompt_template,
+            "prompt": prompt,
+            "image2tensor": image2tensor,
+            "add_image_token": add_image_token,
+            "image_token": image_token,
+        }
+        settings = {name: value for name, value in given.items() if value is not None}
+        if sample_builder is not None and settings:
+            raise ValueError(f"sample_builder and {', '.join(settings)} are given: leave one of them out")
+        if sample_builder is None:
+            sample_builder = SampleBuilder(**{"image_processor": None, "tokenizer": None, **settings})
+        self.builder: SampleBuilder = _build(sample_builder)
+        self.allow_empty_masks = allow_empty_masks

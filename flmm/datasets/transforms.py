@@ -11,7 +11,7 @@ from PIL import Image
 from flmm.datasets.images import as_annotated, read_image
 from flmm.datasets.masks import check_masks
 from flmm.datasets.phrases import encode_expressions
-from flmm.datasets.sample import SampleBuilder
+from flmm.datasets.sample import ReadsSamples
 
 
 class PILLoadImageFromFile(BaseTransform):
@@ -38,43 +38,21 @@ class PILLoadImageFromFile(BaseTransform):
         return results
 
 
-class RefCOCO2PNG(BaseTransform):
+class RefCOCO2PNG(ReadsSamples, BaseTransform):
     """An image with its referring expressions and their masks as one sample, or one for each expression.
 
     Goes after `PILLoadImageFromFile` and mmdet's `LoadAnnotations(with_mask=True)`. The expressions form one
     caption, each followed by a full stop, and each is a phrase.
 
     Args:
-        image_processor, tokenizer, prompt_template, prompt, image2tensor, add_image_token, image_token: See
-            `SampleBuilder`.
         concat: One sample with all expressions; False gives a list of samples, one for each expression, which
             share picture and pixels, so that an LMM reads them together.
-        allow_empty_masks: Accept expressions whose polygon covers no pixel.
+        **reading: Arguments of `ReadsSamples`. With `allow_empty_masks` a polygon may cover no pixel.
     """
 
-    def __init__(
-        self,
-        image_processor: Any = None,
-        tokenizer: Any = None,
-        prompt_template: Mapping[str, Any] | None = None,
-        prompt: str | None = None,
-        concat: bool = True,
-        image2tensor: bool = True,
-        add_image_token: bool = False,
-        image_token: str = "<image>",
-        allow_empty_masks: bool = False,
-    ) -> None:
-        self.builder = SampleBuilder(
-            image_processor,
-            tokenizer,
-            prompt_template,
-            prompt,
-            image2tensor,
-            add_image_token,
-            image_token,
-        )
+    def __init__(self, concat: bool = True, **reading: Any) -> None:
+        super().__init__(**reading)
         self.concat = concat
-        self.allow_empty_masks = allow_empty_masks
 
     def transform(self, results: dict[str, Any]) -> Any:
         """See the class; the sample also has `file_name` and `phrases` (the expressions)."""

@@ -65,11 +65,13 @@ class Backbone(nn.Module, ABC):
             (then the coarse masks are cropped to the picture).
         resize_before_merge: Whether coarser views are resized to the finest one before the rows of a phrase
             are merged; differs from resizing afterwards only for `merge='max'`.
+        num_views: V, the views of a picture.
     """
 
     channel_order: Literal["view", "layer"] = "view"
     views_include_padding: bool = True
     resize_before_merge: bool = False
+    num_views: int = 1
     model: Any  # the LMM, frozen; every subclass knows the attributes of its own
 
     def __init__(self, model: nn.Module):
@@ -94,6 +96,11 @@ class Backbone(nn.Module, ABC):
     def num_heads(self) -> int:
         """A, the query heads of a layer (with grouped-query attention, not the key/value heads)."""
         return self.decoder.config.num_attention_heads
+
+    @property
+    def num_channels(self) -> int:
+        """C = V·L·A, the attention maps of a phrase."""
+        return self.num_views * self.num_layers * self.num_heads
 
     @property
     def hidden_size(self) -> int:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from flmm.models.backbone import Backbone, Tokens, checked_pixels, image_view
-from flmm.models.frozen_lmm import FrozenLMM, build
+from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 
 IMAGE_TOKEN = "<image_placeholder>"
 
@@ -65,8 +65,5 @@ class FrozenDeepseekVL(FrozenLMM):
         super().__init__(backbone=DeepseekVLBackbone(build(model), placeholder_id(build(tokenizer))), **head)
 
 
-class FrozenDeepseekVLSAM(FrozenDeepseekVL):
+class FrozenDeepseekVLSAM(RequireSAM, FrozenDeepseekVL):
     """Coarse masks from a frozen DeepSeek-VL, refined by SAM."""
-
-    def __init__(self, model: Any, tokenizer: Any, sam: Any, **head: Any):
-        super().__init__(model=model, tokenizer=tokenizer, sam=sam, **head)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
 from flmm.models.backbone import UNLABELLED, Backbone, Tokens, checked_pixels
-from flmm.models.frozen_lmm import FrozenLMM, build
+from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from flmm.models.grids import SquareGrid
 from flmm.models.loading import CheckedLoading
 
@@ -46,6 +46,7 @@ class HFBackbone(Backbone):
     def __init__(self, model: nn.Module, grid: Any, prefix_lm: bool = False):
         super().__init__(model)
         self.grid, self.prefix_lm = grid, prefix_lm
+        self.num_views = getattr(grid, "num_views", 1)  # a plain function gives one view
         check_model(model, self.decoder)
 
     @property
@@ -210,8 +211,5 @@ class FrozenHF(FrozenLMM):
         super().__init__(backbone=HFBackbone(build(model), build(grid) or SquareGrid(), prefix_lm), **head)
 
 
-class FrozenHFSAM(FrozenHF):
+class FrozenHFSAM(RequireSAM, FrozenHF):
     """Coarse masks from a frozen image-text model of transformers, refined by SAM."""
-
-    def __init__(self, model: Any, sam: Any, **head: Any):
-        super().__init__(model=model, sam=sam, **head)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from flmm.models.backbone import Backbone, Tokens, checked_pixels
-from flmm.models.frozen_lmm import FrozenLMM, build
+from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from hpt.modeling_hpt import HPT
 
 IMAGE_TOKEN_ID = -200  # HPT's tokenizer has no image token; the data writes this one (flmm.datasets.sample)
@@ -61,8 +61,5 @@ class FrozenHPT(FrozenLMM):
         super().__init__(backbone=HPTBackbone(model), **head)
 
 
-class FrozenHPTSAM(FrozenHPT):
+class FrozenHPTSAM(RequireSAM, FrozenHPT):
     """Coarse masks from a frozen HPT, refined by SAM."""
-
-    def __init__(self, *args: Any, sam: Any, **kwargs: Any):
-        super().__init__(*args, sam=sam, **kwargs)

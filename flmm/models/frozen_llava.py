@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from flmm.models.backbone import Backbone, Tokens, checked_pixels
-from flmm.models.frozen_lmm import FrozenLMM, build
+from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 
 
 class LlavaBackbone(Backbone):
@@ -41,8 +41,5 @@ class FrozenLlava(FrozenLMM):
         super().__init__(backbone=LlavaBackbone(build(model)), **head)
 
 
-class FrozenLlavaSAM(FrozenLlava):
+class FrozenLlavaSAM(RequireSAM, FrozenLlava):
     """Coarse masks from a frozen LLaVA-1.5, refined by SAM."""
-
-    def __init__(self, model: Any, sam: Any, **head: Any):
-        super().__init__(model=model, sam=sam, **head)

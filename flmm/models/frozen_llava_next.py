@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from flmm.models.backbone import Backbone, Tokens, checked_pixels
-from flmm.models.frozen_lmm import FrozenLMM, build
+from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 
 
 class LlavaNextBackbone(Backbone):
@@ -14,6 +14,7 @@ class LlavaNextBackbone(Backbone):
 
     channel_order: Literal["view", "layer"] = "view"
     views_include_padding = False
+    num_views = 2
 
     @property
     def decoder(self) -> nn.Module:
@@ -44,8 +45,5 @@ class FrozenLlavaNext(FrozenLMM):
         super().__init__(backbone=LlavaNextBackbone(build(model)), **head)
 
 
-class FrozenLlavaNextSAM(FrozenLlavaNext):
+class FrozenLlavaNextSAM(RequireSAM, FrozenLlavaNext):
     """Coarse masks from a frozen LLaVA-NeXT, refined by SAM."""
-
-    def __init__(self, model: Any, sam: Any, **head: Any):
-        super().__init__(model=model, sam=sam, **head)

@@ -16,9 +16,14 @@ from flmm.models.reader import Merge, Reader, Sample
 Output = dict[str, Any]
 
 
-def build(part: Any) -> Any:
-    """Builds a config dict with a `type`; a part that is built already passes through."""
-    return BUILDER.build(part) if isinstance(part, dict) else part
+def build(part: Any, **given: Any) -> Any:
+    """Build a config dict with a `type`; return anything else as it is.
+
+    Args:
+        part: Config dict or finished object.
+        **given: Keywords that take the place of those in the config.
+    """
+    return BUILDER.build({**part, **given}) if isinstance(part, dict) else part
 
 
 class FrozenLMM(BaseModel):
@@ -26,14 +31,18 @@ class FrozenLMM(BaseModel):
 
     Args:
         backbone: The adapter of the LMM.
-        mask_head: UNetHead or its config.
+        mask_head: UNetHead or its config; a config gets `in_channels` from the LMM, whatever it says.
         loss_mask: Pixel loss or its config; only needed for training.
         loss_dice: Dice loss or its config; only needed for training.
         merge: How the attention rows of a phrase become one.
         sam: SAMWrapper or its config; None stops at the coarse masks.
         pretrained: Checkpoint of the trained parameters.
         max_tokens: Most tokens that the LMM reads in one pass, over the samples of a batch.
-        cache: TensorCache or its config (`flmm.training.cache`); None computes everything anew.
+        cache: TensorCache or its config (`flmm.training.cache`); None keeps nothing.
+
+    Attributes:
+        read: Runs the LMM over samples: list of samples -> list of Reading.
+        encode: Runs SAM's image encoder: list of pictures -> list of Embedding; None without SAM.
     """
 
     def __init__(
@@ -50,8 +59,7 @@ class FrozenLMM(BaseModel):
     ):
         super().__init__()
         self.backbone = backbone
-        self.read = Reader(backbone, merge, max_tokens)
-        self.mask_head = build(mask_head)
+        self.mask_head = build(mask_head, in_channels=backbone.num_channels)
         self.sam = build(sam)
         if self.sam is not None:
             self.text_layer_weights = nn.Parameter(torch.ones(backbone.num_layers))
@@ -59,8 +67,11 @@ class FrozenLMM(BaseModel):
         self.loss_mask = build(loss_mask)
         self.loss_dice = build(loss_dice)
         self.cache = build(cache)
+        self.read = Reader(backbone, merge, max_tokens)
+        self.encode = None if self.sam is None else self.sam.encode
         if self.cache is not None:
-            self.cache.attach(self)
+            self.read = self.cache.reader(self.read)
+            self.encode = self.cache.encoder(self.sam)
         if pretrained is not None:
             from flmm.checkpoint import load_head
 
@@ -117,12 +128,12 @@ class FrozenLMM(BaseModel):
             {"pred_masks": masks, "mask_attentions": own, "mask_ids": reading.mask_ids}
             for masks, own, reading in zip(self.coarse_masks(maps, samples), maps, readings, strict=True)
         ]
-        if self.sam is not None:
+        if self.sam is not None and self.encode is not None:
             for output, reading in zip(outputs, readings, strict=True):
                 output |= self.embed_text(reading)
-            images = [sample["image"] for sample in samples]
+            features = self.encode([sample["image"] for sample in samples])
             prompts = ([output[key] for output in outputs] for key in ("pred_masks", "text_embeds"))
-            for output, refined in zip(outputs, self.sam.refine(images, *prompts), strict=True):
+            for output, refined in zip(outputs, self.sam.refine(features, *prompts), strict=True):
                 output["sam_pred_masks"] = refined
         return outputs
 
@@ -156,6 +167,13 @@ class FrozenLMM(BaseModel):
     def _mask_losses(self, logits: Tensor, sample: Sample) -> dict[str, Tensor]:
         targets = resize_ground_truth(sample["masks"], like=logits)
         return mask_losses(logits, targets, self.loss_mask, self.loss_dice)
+
+
+class RequireSAM:
+    """Mixed into the `Frozen*SAM` classes, which configs name: SAM must be given."""
+
+    def __init__(self, *args: Any, sam: Any, **kwargs: Any):
+        super().__init__(*args, sam=sam, **kwargs)  # type: ignore[call-arg]
 
 
 def in_batches(run: Callable[[Tensor], Tensor], parts: list[Tensor]) -> list[Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import GenerationMixin
 
 from flmm.models.backbone import Backbone, Tokens, expand_image_token
-from flmm.models.frozen_lmm import FrozenLMM, build
+from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from mgm.constants import IMAGE_TOKEN_INDEX
 
 
@@ -18,6 +18,11 @@ class MGMBackbone(Backbone):
 
     channel_order = "layer"
     resize_before_merge = True
+
+    @property
+    def num_views(self) -> int:  # type: ignore[override]
+        """Two in HD: the whole picture and its tiles."""
+        return 1 + bool(self.model.config.image_global)
 
     @property
     def decoder(self) -> nn.Module:
@@ -91,8 +96,5 @@ class FrozenMGM(FrozenLMM):
         super().__init__(backbone=MGMBackbone(build(model)), **head)
 
 
-class FrozenMGMSAM(FrozenMGM):
+class FrozenMGMSAM(RequireSAM, FrozenMGM):
     """Coarse masks from a frozen MGM, refined by SAM."""
-
-    def __init__(self, model: Any, sam: Any, **head: Any):
-        super().__init__(model=model, sam=sam, **head)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from flmm.models.backbone import Backbone, Tokens, checked_pixels, image_view
-from flmm.models.frozen_lmm import FrozenLMM, build
+from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from flmm.models.loading import CheckedLoading
 
 
@@ -96,8 +96,5 @@ class FrozenQwen(FrozenLMM):
         super().__init__(backbone=QwenBackbone(lmm), **head)
 
 
-class FrozenQwenSAM(FrozenQwen):
+class FrozenQwenSAM(RequireSAM, FrozenQwen):
     """Coarse masks from a frozen Qwen2.5-VL, refined by SAM."""
-
-    def __init__(self, model: Any, sam: Any, **head: Any):
-        super().__init__(model=model, sam=sam, **head)

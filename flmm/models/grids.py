@@ -2,6 +2,7 @@
 
 A grid rule is called with the positions [N] of all image tokens and what the processor gave beside them. It returns the
 views, each [h, w], coarse before fine; tokens that show no part of the picture (newlines) are in none of them.
+`num_views` says how many there are.
 """
 
 from math import isqrt
@@ -17,6 +18,8 @@ class SquareGrid:
         side: Rows and columns of the view; by default all image tokens are the view.
         at: Which image tokens are the view when there are others (crops, tiles): the 'first' or the 'last' side².
     """
+
+    num_views = 1
 
     def __init__(self, side: int | None = None, at: Literal["first", "last"] = "first"):
         self.side, self.at = side, at
@@ -42,6 +45,8 @@ class PatchGrid:
         key: Entry of the processor's output with (frames, rows, columns) of patches.
     """
 
+    num_views = 1
+
     def __init__(self, merge: int = 2, key: str = "image_grid_thw"):
         self.merge, self.key = merge, key
 
@@ -62,6 +67,8 @@ class TileGrid:
     Args:
         side: Rows and columns of tokens of a tile, and of the whole picture.
     """
+
+    num_views = 2
 
     def __init__(self, side: int):
         self.side = side
@@ -90,6 +97,8 @@ class AnyresGrid:
     Args:
         side: Rows and columns of tokens of the whole picture.
     """
+
+    num_views = 2
 
     def __init__(self, side: int):
         self.side = side

@@ -31,6 +31,7 @@ from torch import Tensor
 from flmm.models.backbone import Reading
 from flmm.models.capture import capture
 from flmm.models.functional import fold_rows
+from flmm.models.mask_head.mask_refiner import Embedding
 from flmm.models.packing import pack
 from flmm.models.reader import Reader, Sample
 from flmm.training.fingerprint import Fingerprint, arithmetic, digest, source_digest
@@ -79,12 +80,15 @@ class TensorCache:
     def _parts(self) -> Path:
         return self.folder / "parts"
 
-    def attach(self, model: Any) -> None:
-        """Lets a FrozenLMM use the cache."""
-        if "lmm" in self.kinds:
-            model.read = CachedReader(self, model.read)
-        if "sam" in self.kinds and model.sam is not None:
-            model.sam.encode = CachedEncoder(self, model.sam)
+    def reader(self, reader: Reader) -> Reader:
+        """A reader that uses this cache, if it keeps what an LMM reads; else the same one."""
+        return CachedReader(self, reader) if "lmm" in self.kinds else reader
+
+    def encoder(self, sam: Any) -> Callable[[list[Image.Image]], list[Embedding]] | None:
+        """SAMWrapper's `encode`, through this cache if it keeps what SAM encodes; None without SAM."""
+        if sam is None:
+            return None
+        return CachedEncoder(self, sam) if "sam" in self.kinds else sam.encode
 
     def through(self, kind: str, keys: list[str], compute: Callable[[list[int]], list[Entry]]) -> list[Entry]:
         """Entries by their keys, from disk or else computed, those that are missing together.
@@ -283,19 +287,25 @@ class CachedEncoder:
         self.cache, self.sam, self.fingerprint = cache, sam, Fingerprint(sam.model.image_encoder)
         self._code = source_digest([type(sam), type(sam.model), type(sam.transform)])
 
-    def __call__(self, images: list[Image.Image]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """See `SAMWrapper.encode_images`."""
+    def __call__(self, images: list[Image.Image]) -> list[Embedding]:
+        """See `SAMWrapper.encode`."""
         model = self.sam.model
         frame = model.pixel_mean, model.pixel_std, model.mask_decoder.iou_token.weight.dtype  # of the embeddings
         settings = self.fingerprint(), arithmetic(model.device), frame, self._code
 
         def compute(missing: list[int]) -> list[Entry]:
-            features, sizes = self.sam.encode_images([images[i] for i in missing])
-            return [{"features": features[i : i + 1], "size": torch.tensor(size)} for i, size in enumerate(sizes)]
+            found = self.sam.encode([distinct[i] for i in missing])
+            return [{"features": image.features, "size": torch.tensor(image.input_size)} for image in found]
 
-        entries = self.cache.through("sam", [digest(settings, image) for image in images], compute)
-        sizes = [(int(height), int(width)) for height, width in (entry["size"] for entry in entries)]
-        return torch.cat([entry["features"].to(model.device) for entry in entries]), sizes
+        distinct = list({id(image): image for image in images}.values())
+        entries = self.cache.through("sam", [digest(settings, image) for image in distinct], compute)
+        embeddings = {
+            id(image): Embedding(
+                entry["features"].to(model.device), tuple(entry["size"].tolist()), (image.height, image.width)
+            )
+            for image, entry in zip(distinct, entries, strict=True)
+        }
+        return [embeddings[id(image)] for image in images]
 
 
 @HOOKS.register_module()

@@ -109,7 +109,7 @@ def read_config(args: argparse.Namespace) -> Any:
     from mmengine.config import Config, DictAction
     from xtuner.configs import cfgs_name_path
 
-    from flmm.runner import check_config
+    from flmm.training.check_config import check_config
 
     if args.deepspeed and not os.path.isfile(args.deepspeed) and args.deepspeed not in cfgs_name_path:
         raise FileNotFoundError(

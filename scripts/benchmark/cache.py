@@ -74,10 +74,10 @@ def measure(
     model: FrozenLMM, samples: list[Sample], args: argparse.Namespace
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Median seconds of WAYS for an epoch and for its frozen part, and bytes on disk by kind."""
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
     autocast = torch.autocast(args.device.split(":")[0], torch.bfloat16, enabled=args.dtype == "bfloat16")
 
-    def epoch(samples: list[Sample]) -> None:
+    def epoch(samples: list[Sample], model: FrozenLMM) -> None:
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
         for sample in samples:
             with autocast:
                 terms = model([sample], mode="loss")
@@ -85,30 +85,31 @@ def measure(
             sum(value for name, value in terms.items() if "loss" in name).backward()
             optimizer.step()
 
-    def frozen(samples: list[Sample]) -> None:
+    def frozen(samples: list[Sample], model: FrozenLMM) -> None:
         for sample in samples:
             with torch.no_grad(), autocast:
                 model.read([sample])
-                model.sam.encode([sample["image"]])
+                model.encode([sample["image"]])
 
-    epoch(samples[:1])  # warms up
+    epoch(samples[:1], model)  # warms up
     parts = {EPOCH: partial(epoch, samples), FROZEN: partial(frozen, samples)}
     figures = in_turn({part: partial(in_each_way, model, run, args) for part, run in parts.items()}, args.repeats)
     seconds = {part: own[: len(WAYS)] for part, own in figures.items()}
     return seconds, dict(zip(KINDS, figures[EPOCH][len(WAYS) :], strict=True))
 
 
-def in_each_way(model: FrozenLMM, run: Callable[[], None], args: argparse.Namespace) -> list[float]:
+def in_each_way(model: FrozenLMM, run: Callable[[FrozenLMM], None], args: argparse.Namespace) -> list[float]:
     """Seconds of `run` in each of WAYS, with a new cache, and the bytes of each of KINDS that it then holds."""
-    read, encode = model.read, model.sam.encode
-    seconds = [duration(run, args.device)]
+    seconds = [duration(partial(run, model), args.device)]
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         cache = TensorCache(folder, max_gb=1000)
-        cache.attach(model)
-        model.read.fingerprint(), model.sam.encode.fingerprint()  # once a run, so no part of an epoch
-        seconds += [duration(run, args.device) for _ in WAYS[1:]]
+        cached = FrozenLMM(
+            model.backbone, model.mask_head, model.loss_mask, model.loss_dice, sam=model.sam, cache=cache
+        )
+        cached.to(args.device).train()
+        cached.read.fingerprint(), cached.encode.fingerprint()  # once a run, so no part of an epoch
+        seconds += [duration(partial(run, cached), args.device) for _ in WAYS[1:]]
         used = cache.ledger.used()
-    model.read, model.sam.encode = read, encode
     return seconds + [used[kind] for kind in KINDS]
 
 

@@ -30,7 +30,6 @@ from measure import Ratio, Report, Sheet, in_turn, options
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data._utils import worker as torch_worker
 
-from flmm import compat
 from flmm.config import REFCOCO, png_dataset, read_config
 
 # A way to read files below a folder imports what it needs, yields None, reads them, and yields the number of items
@@ -106,27 +105,35 @@ def png_ours(root: Path) -> Iterator[Any]:
 
 
 def refcoco_mmdet(root: Path) -> Iterator[Any]:
-    """The class as mmdet publishes it."""
-    as_published()
-    return refcoco_ours(root)
-
-
-def refcoco_ours(root: Path) -> Iterator[Any]:
+    """Mmdet's class."""
     from mmdet.datasets import RefCocoDataset
 
     yield
-    sets = [
-        RefCocoDataset(f"{root}/", f"{name}/instances.json", f"{name}/{refs}", {"img_path": "train2014/"})
-        for name, (refs, _) in REFCOCO.items()
-    ]
+    yield refcoco_items(lambda name, refs: RefCocoDataset(*refcoco_files(root, name, refs), {"img_path": "train2014/"}))
+
+
+def refcoco_ours(root: Path) -> Iterator[Any]:
+    from flmm.datasets.res import RESDataset
+
+    yield
+    yield refcoco_items(lambda name, refs: RESDataset(*refcoco_files(root, name, refs), sample_builder=object()))
+
+
+def refcoco_files(root: Path, name: str, refs: str) -> tuple[str, str, str]:
+    """Data root, annotations and references of a RefCOCO variant."""
+    return f"{root}/", f"{name}/instances.json", f"{name}/{refs}"
+
+
+def refcoco_items(build: Callable[[str, str], Any]) -> tuple[int, Callable[[int], str]]:
+    """How many items the three sets have, and how one of them is read."""
+    sets = [build(name, refs) for name, (refs, _) in REFCOCO.items()]
     items = [(part, index) for part, data in enumerate(sets) for index in range(len(data))]
-    yield len(items), lambda index: repr(sets[items[index][0]].get_data_info(items[index][1]))
+    return len(items), lambda index: repr(sets[items[index][0]].get_data_info(items[index][1]))
 
 
 def as_published() -> None:
-    """Takes our patches off torch's loader processes and mmdet's RefCOCO; the latter must not be imported yet."""
+    """Take our patch off torch's loader processes."""
     torch_worker._worker_loop = torch_worker._worker_loop.__wrapped__
-    compat.PATCHES[:] = [patch for patch in compat.PATCHES if patch[0] != "mmdet.datasets.refcoco"]
 
 
 def sample_settings() -> dict[str, Any]:
@@ -228,8 +235,7 @@ def batches(root: Path, workers: int) -> Iterator[Any]:
 
     settings, loader = sample_settings(), read_config("configs/_base_/datasets.py").train_dataloader
     refcoco = loader.dataset.datasets_list[1]
-    refcoco.update(data_root=f"{root}/")
-    refcoco.pipeline[-1].update(settings)
+    refcoco.update(data_root=f"{root}/", **settings)
     loader.dataset.datasets_list = [png_dataset(settings, root, "train"), refcoco]
     loader.num_workers = workers
     loader = Runner.build_dataloader(loader, seed=0)

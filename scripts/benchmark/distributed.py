@@ -32,7 +32,7 @@ from flmm.checkpoint import trainable
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, png_dataset, read_config
 from flmm.datasets.shapes import make_shapes
 from flmm.evaluation.run import Queue, evaluate_items
-from flmm.runner import HealthHook
+from flmm.training.hooks import HealthHook
 
 WAYS = {"one process": None, "DDP": None, "ZeRO-2": 2, "ZeRO-3": 3}
 fork = multiprocessing.get_context("fork")

@@ -47,7 +47,7 @@ def main() -> None:
         with torch.no_grad(), autocast:
             packed = pack(model.backbone, samples) if len(samples) > 1 else None
             tokens = packed.tokens if packed else model.backbone.tokens(sample)
-            return model.backbone.decoder(**tokens.inputs, use_cache=False), model.sam.encode_images([sample["image"]])
+            return model.backbone.decoder(**tokens.inputs, use_cache=False), model.sam.encode([sample["image"]])
 
     def step() -> None:
         train(model, samples, autocast)

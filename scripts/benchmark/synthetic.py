@@ -41,7 +41,16 @@ PHRASES, WORDS = 5, 4  # phrases of a caption, tokens of a phrase
 
 
 class SyntheticBackbone(Backbone):
-    """A causal language model whose image features come with the sample, as its pixels."""
+    """A causal language model whose image features come with the sample, as its pixels.
+
+    Args:
+        model: The language model.
+        num_views: Views of a picture.
+    """
+
+    def __init__(self, model: nn.Module, num_views: int):
+        super().__init__(model)
+        self.num_views = num_views
 
     @property
     def decoder(self) -> nn.Module:
@@ -86,9 +95,8 @@ def make_model(args: argparse.Namespace) -> FrozenLMM:
         lmm = LlamaForCausalLM._from_config(config, dtype=getattr(torch, args.dtype))
         repeat_layer(lmm.model, layers)
         head = Config.fromfile(HEAD).model
-        head.mask_head.update(in_channels=len(shape.sides) * layers * shape.heads)
         head.sam.update(model_name=args.sam, checkpoint=None)
-        model = FrozenLMM(SyntheticBackbone(lmm), **head)
+        model = FrozenLMM(SyntheticBackbone(lmm, len(shape.sides)), **head)
     return model.train()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flmm.api import GroundingModel
-from flmm.config import png_dataset, sample_settings
+from flmm.config import png_dataset
 from flmm.evaluation.run import Evaluation, arguments
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     evaluation.folder.mkdir(parents=True, exist_ok=True)
     for split in args.split:
         dataset = png_dataset(evaluation.config, args.data_root, split)
-        model = GroundingModel(evaluation.model, sample_settings(evaluation.config))
+        model = GroundingModel(evaluation.model, dataset.builder)
         mine = range(min(args.limit, len(dataset)))[accelerator.process_index :: accelerator.num_processes]
         for index in tqdm(mine, desc=f"png_{split}", disable=not accelerator.is_main_process):
             sample = dataset[index]

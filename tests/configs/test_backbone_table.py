@@ -46,7 +46,7 @@ def test_a_row_says_what_the_config_builds(name):
         _, _, hub_name, views, channels, trained, memory = rows(readme)[name]
         assert hub_name == hub
         counted = len(views.split("+")) * model.backbone.num_layers * model.backbone.num_heads
-        assert int(channels.replace(",", "")) == counted == config.model.mask_head.in_channels
+        assert int(channels.replace(",", "")) == counted == model.mask_head.in_channels == model.backbone.num_channels
         head = size(value for value in model.parameters() if value.requires_grad)
         assert trained == f"{head / 1e6:.1f} M"
         assert memory == " / ".join(f"{gigabytes(model, quantised):.1f}" for quantised in (False, True))

@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from transformers import AutoTokenizer, LlavaConfig, LlavaForConditionalGeneration
 
-from flmm.runner import check_config
+from flmm.config import sample_settings
+from flmm.training.check_config import check_config
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -37,16 +38,16 @@ def settings(path):
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: path.stem)
 def test_leaves_are_short_and_resolve(path):
-    assert len([line for line in path.read_text().splitlines() if line]) <= 40
+    assert len([line for line in path.read_text().splitlines() if line]) <= 35
     config = Config.fromfile(path)
     check_config(config)  # imports every class, and finds keys that nobody reads
-    for key in ("model", "train_dataloader", "tokenizer", "image_processor", "prompt", "prompt_template"):
-        assert key in config, key
+    assert {"tokenizer", "image_processor", "prompt", "prompt_template"} <= set(sample_settings(config))
 
 
 def test_llava_is_the_recipe():
     found = settings(LLAVA)
     png, refcoco, refcoco_plus, refcocog = (f"train_dataloader.dataset.datasets_list[{i}]" for i in range(4))
+    builder = "train_dataloader.dataset.shared.sample_builder"
     expected = {
         "optim_wrapper.type": "mmengine.optim.AmpOptimWrapper",
         "optim_wrapper.dtype": "bfloat16",
@@ -74,7 +75,6 @@ def test_llava_is_the_recipe():
         "model.type": "flmm.models.frozen_llava.FrozenLlavaSAM",
         "model.model.pretrained_model_name_or_path": "llava-hf/llava-1.5-7b-hf",
         "model.model.dtype": "torch.bfloat16",
-        "model.mask_head.in_channels": 1024,
         "model.mask_head.base_channels": 64,
         "model.mask_head.num_stages": 4,
         "model.mask_head.upsample_input": 64,
@@ -97,29 +97,23 @@ def test_llava_is_the_recipe():
         f"{png}.json_file": "data/coco/annotations/png_coco_train2017.json",
         f"{png}.panoptic_png_path": "data/coco/annotations/panoptic_train2017",
         f"{png}.local_path": "data/coco/train2017",
-        f"{png}.prompt": "<image>\nPlease give me a description of the image.",
-        f"{png}.prompt_template": "xtuner.utils.templates.PROMPT_TEMPLATE.vicuna",
-        f"{png}.tokenizer.pretrained_model_name_or_path": "llava-hf/llava-1.5-7b-hf",
-        f"{png}.image_processor.pretrained_model_name_or_path": "openai/clip-vit-large-patch14-336",
+        f"{builder}.prompt": "<image>\nPlease give me a description of the image.",
+        f"{builder}.prompt_template": "xtuner.utils.templates.PROMPT_TEMPLATE.vicuna",
+        f"{builder}.tokenizer.pretrained_model_name_or_path": "llava-hf/llava-1.5-7b-hf",
+        f"{builder}.image_processor.pretrained_model_name_or_path": "openai/clip-vit-large-patch14-336",
         f"{refcoco}.split_file": "refcoco/refs(unc).p",
         f"{refcoco_plus}.split_file": "refcoco+/refs(unc).p",
         f"{refcocog}.split_file": "refcocog/refs(umd).p",
         **{f"{refs}.data_root": "data/coco/" for refs in (refcoco, refcoco_plus, refcocog)},
-        **{f"{refs}.data_prefix.img_path": "train2014/" for refs in (refcoco, refcoco_plus, refcocog)},
-        **{
-            f"{refs}.pipeline[2].image_processor.type": (
-                "flmm.datasets.llava_processors.CustomLlavaImageProcessor.from_pretrained"
-            )
-            for refs in (refcoco, refcoco_plus, refcocog)
-        },
+        **{f"{refs}.type": "flmm.datasets.res.RESDataset" for refs in (refcoco, refcoco_plus, refcocog)},
+        f"{builder}.image_processor.type": "flmm.datasets.llava_processors.CustomLlavaImageProcessor.from_pretrained",
     }
     wrong = {key: (found.get(key), value) for key, value in expected.items() if found.get(key) != value}
     assert not wrong
 
 
-def test_tiny_has_a_channel_per_layer_and_head():
-    lmm = json.loads((ROOT / "checkpoints/tiny_llava/config.json").read_text())["text_config"]
-    assert settings(TINY)["model.mask_head.in_channels"] == lmm["num_hidden_layers"] * lmm["num_attention_heads"]
+def test_no_config_states_what_follows_from_its_lmm():
+    assert [str(path) for path in (ROOT / "configs").rglob("*.py") if "in_channels" in path.read_text()] == []
 
 
 def test_tiny_differs_where_it_must():
@@ -134,9 +128,7 @@ def test_tiny_differs_where_it_must():
     paths = {key for key in changed if "coco" in str(llava.get(key)) or key.endswith("pretrained_model_name_or_path")}
     assert changed - paths == {
         "default_hooks.checkpoint.interval",
-        "model.mask_head.in_channels",
         "model.mask_head.base_channels",
-        "model.model.low_cpu_mem_usage",
         "model.model.dtype",
         "model.sam.checkpoint",
         "model.sam.model_name",
@@ -158,7 +150,7 @@ def test_a_flat_config_of_the_reference_trains(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = Config.fromfile(Path(__file__).with_name("flat_config.py"))
     check_config(config)
-    config.model.mask_head.update(in_channels=12, base_channels=8)
+    config.model.mask_head.update(base_channels=8)
     config.model.model.update(dtype="float32")
     config.model.sam.update(model_name="vit_nano", checkpoint=None)
     config.train_cfg.update(max_epochs=None, max_iters=1)

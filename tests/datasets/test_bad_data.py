@@ -15,6 +15,7 @@ from flmm.datasets.annotations import PackedList
 from flmm.datasets.captions import segment_map
 from flmm.datasets.llava_processors import CustomLlavaImageProcessor
 from flmm.datasets.png import PNGDataset, concat_datasets, custom_collate_fn
+from flmm.datasets.res import RESDataset
 from flmm.datasets.transforms import PILLoadImageFromFile, RefCOCO2PNG
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "comp_datasets"
@@ -193,8 +194,9 @@ def test_a_picture_of_another_size_than_its_polygons_is_turned_or_refused(data):
     with pytest.raises(ValueError, match=r"000000000139.jpg: the image is .* or one of them was resized"):
         PILLoadImageFromFile()(dict(annotated))
     (data / "images/000000000632.jpg").write_bytes(file.read_bytes())
-    with pytest.raises(ValueError, match=r"000000000632.jpg: the image is .* but its masks are 72 x 72"):
-        concat_datasets([refcoco_config(data)])[0]
+    refcoco_config(data)  # writes the references
+    with pytest.raises(ValueError, match=r"000000000632.jpg: the image is .* or one of them was resized"):
+        RESDataset(data, "refcoco/instances.json", "refcoco/refs(unc).p", image_folder="images", **SETTINGS)[0]
 
 
 def test_an_expression_with_an_empty_mask_is_named(data):

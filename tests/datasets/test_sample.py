@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 from transformers import AutoTokenizer
 
-from flmm.datasets.images import as_annotated
+from flmm.config import sample_settings
+from flmm.datasets.images import as_annotated, load_image
 from flmm.datasets.llava_processors import CustomLlavaImageProcessor
-from flmm.datasets.sample import SampleBuilder, build_once, load_image, make_sample, sample_settings
+from flmm.datasets.png import concat_datasets
+from flmm.datasets.sample import ReadsSamples, SampleBuilder
 
 TOKENIZERS = Path(__file__).parents[1] / "golden" / "comp_datasets"
 TEMPLATE = {"INSTRUCTION": "USER: {input} ASSISTANT:"}
@@ -33,15 +36,8 @@ def picture():
 
 
 def test_a_sample_without_ground_truth(tokenizer, processor, picture):
-    sample = make_sample(
-        picture,
-        "the sky and a dog",
-        ["a dog", (0, 7)],
-        image_processor=processor,
-        tokenizer=tokenizer,
-        prompt=PROMPT,
-        prompt_template=TEMPLATE,
-    )
+    builder = SampleBuilder(processor, tokenizer, TEMPLATE, PROMPT)
+    sample = builder.ground(picture, "the sky and a dog", ["a dog", (0, 7)])
     assert set(sample) == {
         *("input_ids", "mask_ids", "labels", "pixel_values", "meta_data", "image_sizes", "image", "phrases")
     }
@@ -88,29 +84,40 @@ def test_other_outputs_are_passed_on_and_image_tokens_laid_out(tokenizer, pictur
     assert sample["mask_ids"][: len(builder.prompt_ids) + len(expected) - 1].eq(-1).all()
 
 
-def test_equal_configs_share_one_object_and_added_tokens_stay_apart(processor):
-    config = {
-        "type": AutoTokenizer.from_pretrained,
-        "pretrained_model_name_or_path": str(TOKENIZERS / "tokenizer_plain"),
-    }
-    one, other = (SampleBuilder(processor, dict(config), TEMPLATE, PROMPT, add_image_token=True) for _ in range(2))
-    assert one.tokenizer is other.tokenizer
-    plain = build_once(dict(config))
-    assert plain is not one.tokenizer
+def test_data_sets_share_one_builder(tokenizer, processor):
+    config = {"type": SampleBuilder, "image_processor": processor, "tokenizer": tokenizer, "prompt_template": TEMPLATE}
+    one, other = concat_datasets(
+        [{"type": Words}, {"type": Words, "allow_empty_masks": True}], {"sample_builder": {**config, "prompt": PROMPT}}
+    ).datasets
+    assert one.builder is other.builder
+    assert (one.allow_empty_masks, other.allow_empty_masks) == (False, True)
+    with pytest.raises(ValueError, match="sample_builder and tokenizer are given: leave one of them out"):
+        Words(one.builder, tokenizer=tokenizer)
+
+
+class Words(ReadsSamples, Dataset):
+    """A data set of one word."""
+
+    def __len__(self):
+        return 1
+
+
+def test_an_added_image_token_leaves_the_callers_tokenizer_as_it_is(processor):
+    plain = AutoTokenizer.from_pretrained(TOKENIZERS / "tokenizer_plain")
+    builder = SampleBuilder(processor, plain, TEMPLATE, PROMPT, add_image_token=True)
+    assert "<image>" in builder.tokenizer.get_vocab()
     assert "<image>" not in plain.get_vocab()
-    assert one.ground(Image.new("RGB", (9, 9)), "a dog", ["dog"])["input_ids"].eq(-200).sum() == 1
+    assert builder.ground(Image.new("RGB", (9, 9)), "a dog", ["dog"])["input_ids"].eq(-200).sum() == 1
+    other = builder.with_prompt("What is in <image>?")
+    assert other.tokenizer is builder.tokenizer
+    assert other.prompt_ids != builder.prompt_ids
 
 
 def test_settings_come_from_the_config(tokenizer, processor):
-    config = {
-        "tokenizer": tokenizer,
-        "image_processor": processor,
-        "prompt_template": TEMPLATE,
-        "max_epochs": 8,
-    }
-    assert set(sample_settings(config)) == {"tokenizer", "image_processor", "prompt_template"}
-    builder = SampleBuilder.from_config({**config, "prompt": PROMPT})
-    assert builder.prompt_ids == tokenizer.encode(f"USER: {PROMPT} ASSISTANT:")
+    own = {"tokenizer": tokenizer, "image_processor": processor, "prompt_template": TEMPLATE}
+    nested = {"train_dataloader": {"dataset": {"shared": {"sample_builder": {"type": SampleBuilder, **own}}}}}
+    for config in ({**own, "max_epochs": 8}, nested, {"train_dataloader": {"dataset": [{"type": Words, **own}]}}):
+        assert sample_settings(config) == own
     with pytest.raises(ValueError, match="sets no image_processor, prompt_template"):
         sample_settings({"tokenizer": tokenizer})
 

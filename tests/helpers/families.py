@@ -38,7 +38,7 @@ from mmengine.config import read_base
 with read_base():
     from .configs.{config} import *
 
-model.mask_head.update(in_channels={channels}, base_channels=8)
+model.mask_head.update(base_channels=8)
 model.sam.update(model_name="vit_nano", checkpoint="checkpoints/sam_vit_nano.pth")
 {changes}
 """
@@ -68,7 +68,7 @@ class Family:
             (root / name).symlink_to(ROOT / name)
         self.write(root)
         module = f"{self.config}_unet_sam_l_refcoco_png"
-        text = CONFIG.format(config=module, channels=self.channels, changes=f"{self.changes}\n{changes}")
+        text = CONFIG.format(config=module, changes=f"{self.changes}\n{changes}")
         path = root / f"{module.split('.')[-1]}.py"
         path.write_text(text)
         return path

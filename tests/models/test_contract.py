@@ -57,7 +57,8 @@ def test_a_bright_square_lights_up_at_its_own_place(built):
 def test_channels_are_views_times_layers_times_heads(built, sample):
     backbone = built.model.backbone
     maps = built.model(sample, mode="tensor")["mask_attentions"]
-    assert maps.shape[:2] == (len(PHRASES), built.family.views * backbone.num_layers * backbone.num_heads)
+    assert maps.shape[:2] == (len(PHRASES), built.family.channels)
+    assert backbone.num_channels == built.model.mask_head.in_channels == built.family.channels
     assert maps.shape[-2:] == finest_size(backbone.tokens(sample).views)
 
 

@@ -3,6 +3,7 @@ import torch
 from golden_cases import GoldenCase, build_llava, golden_names
 
 from flmm.models.frozen_llava import FrozenLlava, FrozenLlavaSAM
+from flmm.models.frozen_lmm import build
 from flmm.models.losses import mask_losses
 
 TRAINED = ("mask_head.", "text_proj.", "text_layer_weights", "sam.model.prompt_encoder.", "sam.model.mask_decoder.")
@@ -149,9 +150,17 @@ def test_the_image_token_must_occur_once(model, sample, count):
         model({**sample, "input_ids": ids, "mask_ids": mask_ids}, mode="predict")
 
 
-def test_wrong_in_channels_names_both_numbers(case, model, sample):
+def test_the_lmm_decides_how_many_channels_a_configured_head_has(case, model):
     config = case.head_config()
-    config["mask_head"]["in_channels"] = 99
+    config["mask_head"]["in_channels"] = 2048  # as the reference's configs say for every LMM
+    built = FrozenLlavaSAM(model=model.backbone.model, **config)
+    assert built.mask_head.in_channels == model.backbone.num_channels == 12
+    assert config["mask_head"]["in_channels"] == 2048
+
+
+def test_a_finished_head_of_other_channels_names_both_numbers(case, model, sample):
+    config = case.head_config()
+    config["mask_head"] = build(config["mask_head"], in_channels=99)
     wrong = FrozenLlavaSAM(model=model.backbone.model, **config)
     with pytest.raises(ValueError, match="12 attention maps, but mask_head.in_channels is 99"):
         wrong.predict(sample)

@@ -42,15 +42,15 @@ def test_every_combination_of_prompts(wrapper, recorded, box, mask, text, multi)
 
 def test_a_picture_that_several_texts_share_is_encoded_once(wrapper, monkeypatch):
     seen = []
-    encode = wrapper.encode
-    monkeypatch.setattr(wrapper, "encode", lambda images: seen.append(images) or encode(images))
+    hook = wrapper.model.image_encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     monkeypatch.setattr(mask_refiner, "AT_ONCE", 2)  # phrases of a pass of the decoder
     one, other = (Image.new("RGB", size, colour) for size, colour in (((60, 40), "red"), ((40, 60), "blue")))
     masks = [torch.randn(number, 8, 8, generator=torch.Generator().manual_seed(number)) for number in (1, 2, 3)]
     texts = [[torch.randn(4, wrapper.embed_dim)] * len(own) for own in masks]
     with torch.no_grad():
-        refined = wrapper.refine([one, other, one], masks, texts)
-        assert seen == [[one, other]]
+        refined = wrapper.refine(wrapper.encode([one, other, one]), masks, texts)
+        hook.remove()
+        assert seen == [2]
         for image, own, text, found in zip([one, other, one], masks, texts, refined, strict=True):
             assert relative_error(found, wrapper(image, own, text)) < 1e-4
 

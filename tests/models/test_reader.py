@@ -5,7 +5,6 @@ import torch
 from families import picture
 
 from flmm.api import GroundingModel
-from flmm.config import sample_settings
 from flmm.models.backbone import Tokens
 from flmm.models.packing import pack, same_picture
 from flmm.models.reader import padded, passes
@@ -18,7 +17,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def model(built):
-    return GroundingModel(built.model, sample_settings(built.config))
+    return GroundingModel(built.model, built.builder)
 
 
 def close(found, expected, tolerance=1e-4):

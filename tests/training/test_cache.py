@@ -25,9 +25,10 @@ from flmm.datasets.shapes import make_shapes
 from flmm.models.frozen_llava import FrozenLlavaSAM, LlavaBackbone
 from flmm.models.frozen_lmm import FrozenLMM
 from flmm.models.reader import Reader
-from flmm.runner import CustomRunner, check_config
+from flmm.runner import CustomRunner
 from flmm.training import cache as cache_module
 from flmm.training.cache import KINDS, LEDGER_BYTES, UNSEEN, CachedReader, TensorCache
+from flmm.training.check_config import check_config
 from flmm.training.fingerprint import Fingerprint, digest, module_digest, source_digest
 from segment_anything import sam_model_registry
 
@@ -133,7 +134,7 @@ def test_off_by_default(build):
     model = build(None)
     assert model.cache is None
     assert type(model.read) is Reader
-    assert model.sam.encode == model.sam.encode_images
+    assert model.encode == model.sam.encode
 
 
 def test_a_model_with_a_cache_still_talks(case, build):
@@ -159,7 +160,7 @@ def missed(model, sample):
     before = dict(model.cache.computed)
     with torch.no_grad():
         model.read([sample])
-        model.sam.encode([sample["image"]])
+        model.encode([sample["image"]])
     return [kind for kind in KINDS if model.cache.computed[kind] > before[kind]]
 
 

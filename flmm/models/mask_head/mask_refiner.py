@@ -1,6 +1,6 @@
 """SAMWrapper: SAM refines coarse masks, prompted with the mask, its box and the words of the phrase."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,21 @@ from segment_anything import sam_model_registry
 from segment_anything.utils.transforms import ResizeLongestSide
 
 AT_ONCE = 64  # phrases in one pass of SAM's decoder; one takes about 50 MB there
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What SAM's image encoder makes of a picture.
+
+    Attributes:
+        features: [1, embed_dim, h, w].
+        input_size: (height, width) to which the picture was resized.
+        image_size: (H, W) of the picture.
+    """
+
+    features: Tensor
+    input_size: tuple[int, int]
+    image_size: tuple[int, int]
 
 
 class SAMWrapper(nn.Module):
@@ -54,8 +69,6 @@ class SAMWrapper(nn.Module):
         encoder: Any = self.model.image_encoder
         self.image_size: int = encoder.img_size
         self.transform = ResizeLongestSide(self.image_size)
-        # what `refine` calls; a cache takes this place (flmm.training.cache)
-        self.encode: Callable[[list[Image.Image]], tuple[Tensor, list[tuple[int, int]]]] = self.encode_images
 
     @property
     def embed_dim(self) -> int:
@@ -79,36 +92,52 @@ class SAMWrapper(nn.Module):
         Returns:
             [M, H, W] logits at the size of the picture.
         """
-        return self.refine([image], [pred_masks], [text_embeds])[0]
+        return self.refine(self.encode([image]), [pred_masks], [text_embeds])[0]
+
+    @torch.no_grad()
+    def encode(self, images: list[Image.Image]) -> list[Embedding]:
+        """Run the image encoder, in one pass; an image that is there twice, as one object, is encoded once."""
+        distinct = {id(image): image for image in images}
+        resized = [self.transform.apply_image(np.array(image.convert("RGB"))) for image in distinct.values()]
+        pixels = [torch.tensor(picture).permute(2, 0, 1).to(self.model.device) for picture in resized]
+        features = self.model.image_encoder(torch.stack([self.model.preprocess(picture) for picture in pixels]))
+        features = features.to(self.model.mask_decoder.iou_token.weight.dtype)
+        embeddings = {
+            key: Embedding(features[i : i + 1], resized[i].shape[:2], (image.height, image.width))
+            for i, (key, image) in enumerate(distinct.items())
+        }
+        return [embeddings[id(image)] for image in images]
 
     def refine(
-        self, images: list[Image.Image], pred_masks: list[Tensor], text_embeds: list[list[Tensor]]
+        self, images: list[Embedding], pred_masks: list[Tensor], text_embeds: list[list[Tensor]]
     ) -> list[Tensor]:
-        """`forward` of several images: one pass of the encoder, and one of the decoder per length of phrase.
+        """Refine the masks of several images; the decoder runs once for each length of phrase.
 
-        An image that is there more than once, as one object, is encoded once.
+        Args:
+            images: What `encode` made of each image.
+            pred_masks: Of each image [M, h, w] coarse logits.
+            text_embeds: Of each image M tensors [T, embed_dim].
+
+        Returns:
+            Of each image [M, H, W] logits.
         """
-        distinct = {id(image): image for image in images}
-        encoded = [list(distinct).index(id(image)) for image in images]
-        features, sizes = self.encode(list(distinct.values()))
-        input_sizes = [sizes[i] for i in encoded]
-        original_sizes = [(image.height, image.width) for image in images]
-        coarse = [coarse_boxes(masks, size) for masks, size in zip(pred_masks, original_sizes, strict=True)]
+        coarse = [coarse_boxes(masks, image.image_size) for masks, image in zip(pred_masks, images, strict=True)]
         prompts: dict[str, list[Tensor]] = {}
         if self.use_box:
-            apply = self.transform.apply_boxes_torch
-            prompts["boxes"] = [apply(boxes, size) for (boxes, _), size in zip(coarse, original_sizes, strict=True)]
+            resize = self.transform.apply_boxes_torch
+            prompts["boxes"] = [resize(boxes, im.image_size) for (boxes, _), im in zip(coarse, images, strict=True)]
         if self.use_mask:
-            prompts["masks"] = [self._mask_prompts(*own) for own in zip(pred_masks, input_sizes, strict=True)]
+            prompts["masks"] = [
+                self._mask_prompts(masks, image.input_size) for masks, image in zip(pred_masks, images, strict=True)
+            ]
         counts = [len(masks) for masks in pred_masks]
-        embeds = [embed for own in text_embeds for embed in own]
-        owner = torch.tensor(encoded).repeat_interleave(torch.tensor(counts))
-        decoded = self._decode(features, owner, {key: torch.cat(own) for key, own in prompts.items()}, embeds)
+        embeds = [embed for phrases in text_embeds for embed in phrases]
+        features, image_of = together(images)
+        owner = torch.tensor(image_of).repeat_interleave(torch.tensor(counts))
+        decoded = self._decode(features, owner, {key: torch.cat(parts) for key, parts in prompts.items()}, embeds)
         return [
-            self._closest(self.model.postprocess_masks(own, input_size, size), binary)
-            for own, input_size, size, (_, binary) in zip(
-                decoded.split(counts), input_sizes, original_sizes, coarse, strict=True
-            )
+            self._closest(self.model.postprocess_masks(logits, image.input_size, image.image_size), binary)
+            for logits, image, (_, binary) in zip(decoded.split(counts), images, coarse, strict=True)
         ]
 
     def _decode(self, features: Tensor, owner: Tensor, prompts: dict[str, Tensor], text_embeds: list[Tensor]) -> Tensor:
@@ -146,15 +175,6 @@ class SAMWrapper(nn.Module):
         )
         return logits
 
-    @torch.no_grad()
-    def encode_images(self, images: list[Image.Image]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Embeddings [N, embed_dim, h, w] of the images, and (height, width) to which each was resized."""
-        resized = [torch.tensor(self.transform.apply_image(np.array(image.convert("RGB")))) for image in images]
-        pixels = [self.model.preprocess(picture.permute(2, 0, 1).to(self.model.device)) for picture in resized]
-        sizes = [(picture.shape[0], picture.shape[1]) for picture in resized]
-        features = self.model.image_encoder(torch.stack(pixels))
-        return features.to(self.model.mask_decoder.iou_token.weight.dtype), sizes
-
     def _mask_prompts(self, pred_masks: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Coarse logits in SAM's padded frame: [M, 1, *mask_input_size]."""
         masks = F.interpolate(pred_masks[:, None].float(), size=input_size, mode="bilinear")
@@ -172,6 +192,12 @@ class SAMWrapper(nn.Module):
         found = (candidates.detach() > 0).flatten(2).float()
         ious = compute_mask_IoU(found, binary[:, None].flatten(2).float().expand_as(found))[2]  # [M, K]
         return candidates[torch.arange(len(candidates)), ious.argmax(1)]
+
+
+def together(images: list[Embedding]) -> tuple[Tensor, list[int]]:
+    """Features [N, embed_dim, h, w] of the N distinct images, and for each image which of them is its own."""
+    distinct = {id(image.features): image.features for image in images}
+    return torch.cat(list(distinct.values())), [list(distinct).index(id(image.features)) for image in images]
 
 
 def group_by_length(text_embeds: list[Tensor]) -> list[list[int]]:

@@ -1,0 +1,76 @@
+"""Find the keys of a config that nobody would read, before anything large is loaded."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from mmengine.runner import Runner
+
+# Keys MMEngine's runners read; everything else at the top of a config is the author's own variable.
+RUNNER_KEYS = {
+    *inspect.signature(Runner.__init__).parameters,
+    *("runner_type", "find_unused_parameters", "strategy", "activation_checkpointing"),
+}
+# Keys that builders take out of a dict before they call its `type`.
+BUILDER_KEYS = {"type", "_scope_", "priority", "convert_to_iter_based", "requires_grad"}
+
+
+def check_config(cfg: Any) -> None:
+    """Looks for keys that nobody would read, before anything large is loaded.
+
+    Raises:
+        ValueError: For a top-level key one slip away from one the runner knows, and for a keyword that a
+        class
+            or function named by `type` does not take.
+    """
+    for key in cfg:
+        near = difflib.get_close_matches(key, RUNNER_KEYS, n=1, cutoff=0.85)
+        if isinstance(cfg[key], (dict, list)) and key not in RUNNER_KEYS and near and near[0] not in cfg:
+            raise ValueError(f"unknown config key `{key}`: did you mean `{near[0]}`?")
+        _check_keywords(cfg[key], key)
+
+
+def _check_keywords(node: Any, place: str) -> None:
+    if isinstance(node, (list, tuple)):
+        for index, item in enumerate(node):
+            _check_keywords(item, f"{place}[{index}]")
+    elif isinstance(node, dict):
+        if callable(node.get("type")):
+            _check_call(node, place)
+        for key in node:
+            _check_keywords(node[key], f"{place}.{key}")
+
+
+def _check_call(node: dict, place: str) -> None:
+    target = node["type"]
+    known, open_ended = _keywords(target)
+    unknown = sorted(set(node) - known - BUILDER_KEYS)
+    if open_ended or not unknown:
+        return
+    near = difflib.get_close_matches(unknown[0], known, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"it takes {', '.join(sorted(known))}"
+    raise ValueError(
+        f"unknown config key `{place}.{unknown[0]}`: {getattr(target, '__qualname__', target)} does not take it; {hint}"
+    )
+
+
+def _keywords(target: Any) -> tuple[set[str], bool]:
+    """Names of the keywords a callable takes, and whether it may take others.
+
+    Our own classes hand their ``**kwargs`` to the base class; what other packages do with theirs cannot be
+    known.
+    """
+    functions = [target]
+    if inspect.isclass(target):
+        functions = [vars(base)["__init__"] for base in target.__mro__[:-1] if "__init__" in vars(base)]
+    known: set[str] = set()
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values()
+        known |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {"self"}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return known, False
+        if not function.__module__.startswith("flmm."):
+            return known, True
+    return known, True

@@ -1,0 +1,105 @@
+"""Hooks of a run: its losses stay finite, and a complete checkpoint is there at every moment."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_reduce, get_world_size, is_main_process
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from flmm.checkpoint import part_name, publish
+
+
+class HealthHook(Hook):
+    """Averages what is logged over the processes, stops a run at the first loss that is not finite, logs memory."""
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Checks the losses before anything is saved; later hooks find their averages in `outputs`.
+
+        Raises:
+            FloatingPointError: In every process, with the iteration, its own losses and the files of its samples.
+        """
+        terms = {} if outputs is None else outputs
+        own = dict(zip(terms, torch.stack([value.detach().double() for value in terms.values()]).tolist(), strict=True))
+        terms.update(average(own))
+        if not all(math.isfinite(value) for name, value in terms.items() if "loss" in name):
+            raise FloatingPointError(_not_finite(runner.iter + 1, own, data_batch))
+        if not torch.cuda.is_available():  # on GPUs MMEngine logs it
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            runner.message_hub.update_scalar("train/memory", peak)
+
+
+def average(values: dict[str, float]) -> dict[str, float]:
+    """The mean of each value over the processes."""
+    if get_world_size() == 1:
+        return values
+    means = torch.tensor(list(values.values()), dtype=torch.float64, device=get_device())
+    all_reduce(means, "mean")
+    return dict(zip(values, means.tolist(), strict=True))
+
+
+def _not_finite(iteration: int, terms: dict[str, float], data_batch: Any) -> str:
+    losses = {name: value for name, value in terms.items() if "loss" in name}
+    samples = data_batch.get("data", []) if isinstance(data_batch, dict) else []
+    names = ", ".join(str(sample.get("file_name", "?")) for sample in samples) or "unknown"
+    if all(math.isfinite(value) for value in losses.values()):
+        return f"loss is not finite in iteration {iteration} of another process; its own message names the sample"
+    return (
+        f"loss is not finite in iteration {iteration}: {losses}; sample: {names}. Nothing was saved since the last "
+        "checkpoint. Look at this sample's image and masks, or lower the learning rate"
+    )
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """A CheckpointHook after which there is a complete checkpoint at every moment.
+
+    MMEngine 0.10.7 deletes the outdated file before it writes the new one, and rewrites `last_checkpoint` in
+    place.
+    """
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        outdated = self._keep(runner, step)
+        self.last_ckpt = os.path.join(self.out_dir, self.filename_tmpl.format(step))
+        runner.message_hub.update_info("last_ckpt", self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            self.filename_tmpl.format(step),
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+        )
+        if is_main_process():
+            note = Path(runner.work_dir, "last_checkpoint")
+            part_name(note).write_text(self.last_ckpt)
+            publish(part_name(note), note)
+            for old in outdated:
+                _remove(Path(self.out_dir, self.filename_tmpl.format(old)))
+
+    def _keep(self, runner: Runner, step: int) -> list[int]:
+        """Notes the new step; returns the steps whose checkpoints may go once it is saved."""
+        if self.max_keep_ckpts <= 0 or step in self.keep_ckpt_ids:
+            return []
+        steps = [*self.keep_ckpt_ids, step]
+        self.keep_ckpt_ids.append(step)  # a deque of max_keep_ckpts
+        runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+        return steps[: -self.max_keep_ckpts]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
