@@ -44,5 +44,5 @@ class CustomLlavaNextImageProcessor(LlavaNextImageProcessorPil):
         meta["grid_shape"] = {"height": frame[0] // tile, "width": frame[1] // tile}
         meta["ori_shape"] = {"height": height, "width": width}
         whole = resize(image, (side, side), resample=self.resample, input_data_format=LAST)
-        tiles = divide_to_patches(padded.transpose(2, 0, 1), tile)
-        return [whole, *(cut.transpose(1, 2, 0) for cut in tiles)], meta
+        tiles = divide_to_patches(padded.transpose(2, 0, 1), tile)  # [3, tile, tile] each
+        return [whole, *(np.moveaxis(cut, 0, -1) for cut in tiles)], meta

@@ -19,7 +19,7 @@ from flmm.models.grids import SquareGrid
 from flmm.models.loading import CheckedLoading
 
 # Of what a model hands to its decoder: these say how to run, not what to read.
-_HOW = {"use_cache", "past_key_values", "cache_position", "return_dict", "output_attentions", "output_hidden_states"}
+_HOW = {"use_cache", "cache", "past_key_values", "return_dict", "output_attentions", "output_hidden_states"}
 
 
 class ImageTextModel(CheckedLoading, AutoModelForImageTextToText):  # type: ignore[misc]

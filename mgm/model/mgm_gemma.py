@@ -10,7 +10,7 @@ class MGMGemmaConfig(VisionFields, GemmaConfig):
     """Gemma's configuration and the picture's.
 
     `hidden_act` of the released config.json is 'gelu', which transformers 4.38.2 to 4.46 ignored in favour of
-    `hidden_activation`, by default the tanh form; 4.57 obeys it. The results to reproduce are those with tanh.
+    `hidden_activation`, by default the tanh form; later ones obey it. The results to reproduce are those with tanh.
     """
 
     model_type = "mgm_gemma"

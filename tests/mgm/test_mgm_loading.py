@@ -65,6 +65,14 @@ def test_convnext_of_the_checkpoint_counts_only_when_it_was_trained(repository, 
     assert torch.equal(found, expected) is not trained
 
 
+def test_asking_for_hidden_states_leaves_the_picture_as_it_is(repository, expected):
+    """transformers 5 records layers by hooks, and sets them twice in a tower inside a language model."""
+    repository.write()
+    model = repository.load()
+    model.model(inputs_embeds=torch.zeros(1, 3, model.config.hidden_size), output_hidden_states=True)
+    assert torch.equal(features(model), expected)
+
+
 def test_missing_weights_are_refused(repository):
     del repository.weights[QUERY]
     repository.write()

@@ -106,7 +106,7 @@ def test_the_prefix_of_a_prefix_lm():
     lmm, settings = tiny.build()
     sample = SampleBuilder(**settings).ground(picture(), WORDS, PHRASES)
     tokens = HFBackbone(lmm, tiny.grid, prefix_lm=True).tokens(sample)
-    visible, prefix = tokens.inputs["attention_mask"][0, 0] == 0, int((sample["labels"] == -100).sum())
+    visible, prefix = tokens.inputs["attention_mask"][0, 0], int((sample["labels"] == -100).sum())
     assert 0 < prefix < len(visible)
     assert visible[:, :prefix].all()
     assert not visible[:, prefix:].triu(1 - prefix).any()
