@@ -3,12 +3,7 @@
 import ast
 import importlib
 import multiprocessing
-import os
 import re
-import resource
-import signal
-import time
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 
@@ -18,7 +13,6 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from golden_cases import GoldenCase, build_llava
 from mmengine.config import Config
 from PIL import Image
-from safetensors.torch import save_file
 
 from flmm.checkpoint import read_checkpoint
 from flmm.datasets.shapes import make_shapes
@@ -26,8 +20,8 @@ from flmm.models.frozen_llava import FrozenLlavaSAM, LlavaBackbone
 from flmm.models.frozen_lmm import FrozenLMM
 from flmm.models.reader import Reader
 from flmm.runner import CustomRunner
-from flmm.training import cache as cache_module
-from flmm.training.cache import KINDS, LEDGER_BYTES, UNSEEN, CachedReader, TensorCache
+from flmm.training import tensor_store
+from flmm.training.cache import KINDS, UNSEEN, CachedReader, TensorCache
 from flmm.training.check_config import check_config
 from flmm.training.fingerprint import Fingerprint, digest, module_digest, source_digest
 from segment_anything import sam_model_registry
@@ -41,7 +35,7 @@ fork = multiprocessing.get_context("fork")
 def told(monkeypatch):
     """What the cache logs."""
     messages = []
-    monkeypatch.setattr(cache_module, "print_log", lambda message, **_: messages.append(message))
+    monkeypatch.setattr(tensor_store, "print_log", lambda message, **_: messages.append(message))
     return messages
 
 
@@ -94,8 +88,8 @@ def assert_same_bits(found, expected):
 
 def counts(model):
     """(found, computed) of each kind."""
-    cache = model.cache
-    return {kind: (cache.found[kind], cache.computed[kind]) for kind in KINDS}
+    stores = model.cache.stores
+    return {kind: (stores[kind].found, stores[kind].computed) if kind in stores else (0, 0) for kind in KINDS}
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
@@ -157,11 +151,11 @@ def filled(case, lmm, tmp_path_factory):
 
 def missed(model, sample):
     """The kinds of which an entry had to be computed."""
-    before = dict(model.cache.computed)
+    before = {kind: store.computed for kind, store in model.cache.stores.items()}
     with torch.no_grad():
         model.read([sample])
         model.encode([sample["image"]])
-    return [kind for kind in KINDS if model.cache.computed[kind] > before[kind]]
+    return [kind for kind in KINDS if model.cache.stores[kind].computed > before[kind]]
 
 
 def test_nothing_changed(case, filled):
@@ -213,9 +207,9 @@ def test_changed_settings(case, filled, monkeypatch):
     def computed(merge=merge, **settings):
         backbone = LlavaBackbone(filled.backbone.model)
         vars(backbone).update(settings)
-        before = filled.cache.computed["lmm"]
+        before = filled.cache.stores["lmm"].computed
         FrozenLMM(backbone, mask_head=None, merge=merge, cache=filled.cache).read([sample])
-        return filled.cache.computed["lmm"] - before
+        return filled.cache.stores["lmm"].computed - before
 
     assert computed() == 0
     assert computed(resize_before_merge=True) == 1
@@ -253,7 +247,7 @@ def test_no_adapter_reads_what_is_no_part_of_the_key():
 def test_the_key_holds_all_code_that_reads_and_no_other(filled, monkeypatch):
     files, read_bytes = set(), Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: files.add(path) or read_bytes(path))
-    CachedReader(filled.cache, filled.read).fingerprint()
+    CachedReader(filled.cache.stores["lmm"], filled.read).fingerprint()
     names = ("backbone", "capture", "functional", "loading", "packing", "reader")
     shared = [ROOT / f"flmm/models/{name}.py" for name in names]
     own = {file for file in files if file.is_relative_to(ROOT) and ".venv" not in file.parts}
@@ -316,233 +310,6 @@ def test_digests_tell_apart_what_looks_alike():
     assert digest(torch.arange(6).view(2, 3).T) == digest(torch.tensor([[0, 3], [1, 4], [2, 5]]))
 
 
-# --- the files
-
-SIZE = 1000  # floats of an entry below
-
-
-def content(key):
-    return {"x": torch.full((SIZE,), float(int(key[:8], 16) % 1000))}
-
-
-def keys_of(*names):
-    return [digest(name) for name in names]
-
-
-def fill(folder, names, max_gb=1.0):
-    """What a process does: looks entries up, writes those that are missing."""
-    cache = TensorCache(folder, max_gb)
-    for key in keys_of(*names):
-        (entry,) = cache.through("lmm", [key], lambda _, key=key: [content(key)])
-        assert torch.equal(entry["x"], content(key)["x"])
-
-
-def entry_bytes(folder):
-    return [file.stat().st_size for file in Path(folder).glob("*/*/*.safetensors")]
-
-
-def in_processes(targets):
-    processes = [fork.Process(target=target, args=args) for target, *args in targets]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * len(processes)
-
-
-def test_an_entry_comes_back_as_it_was(tmp_path):
-    entry = {
-        "channels_last": torch.randn(1, 3, 4, 5).contiguous(memory_format=torch.channels_last),
-        "transposed": torch.randn(4, 6).T.bfloat16(),
-        "slice": torch.arange(20).view(4, 5)[1:3],
-        "scalar": torch.tensor(3.0),
-        "nothing": torch.empty(2, 0),
-        "flags": torch.tensor([True, False]),
-    }
-    TensorCache(tmp_path, 1).write("sam", keys_of("a")[0], entry)
-    found = TensorCache(tmp_path, 1).read("sam", keys_of("a")[0])
-    assert set(found) == set(entry)
-    for name, value in entry.items():
-        assert torch.equal(found[name], value)
-        assert (found[name].dtype, found[name].stride()) == (value.dtype, value.stride()), name
-        assert found[name].data_ptr() % 64 == 0  # as torch allocates: MKL rounds by alignment
-
-
-def test_several_processes_write_at_once(tmp_path):
-    own = [(fill, tmp_path, [f"{number}-{i}" for i in range(30)]) for number in range(3)]
-    in_processes(own)
-    sizes = entry_bytes(tmp_path)
-    assert len(sizes) == 90
-    assert TensorCache(tmp_path, 1).ledger.used() == {"lmm": sum(sizes), "sam": 0}
-    in_processes([(fill, tmp_path, [f"shared-{i}" for i in range(30)]) for _ in range(3)])
-    assert len(entry_bytes(tmp_path)) == 120
-    assert not list((tmp_path / "parts").iterdir())
-
-
-def endless(folder):
-    number = 0
-    while True:
-        fill(folder, [f"{number}"])
-        number += 1
-
-
-def test_kill_9_leaves_a_usable_cache(tmp_path):
-    for pause in (0.05, 0.11, 0.17):
-        process = fork.Process(target=endless, args=(tmp_path,))
-        process.start()
-        while not entry_bytes(tmp_path):
-            time.sleep(0.01)
-        time.sleep(pause)
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-    sizes = entry_bytes(tmp_path)
-    assert len(sizes) > 3
-    cache = TensorCache(tmp_path, 1)
-    for key in keys_of(*map(str, range(len(sizes)))):
-        assert torch.equal(cache.read("lmm", key)["x"], content(key)["x"])
-    assert 0 <= cache.ledger.used()["lmm"] - sum(sizes) <= 3 * sizes[0]
-
-
-def killed_while_writing(folder):
-    def die(*_):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    os.replace = die
-    fill(folder, ["a"])
-
-
-def test_killed_in_the_middle_of_writing(tmp_path):
-    process = fork.Process(target=killed_while_writing, args=(tmp_path,))
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    (part,) = (tmp_path / "parts").iterdir()
-    fill(tmp_path, ["a"])
-    assert part.exists()  # it might still be being written
-    assert sum(entry_bytes(tmp_path)) == part.stat().st_size
-    os.utime(part, (0, 0))
-    fill(tmp_path, ["b"])
-    assert not part.exists()
-    assert TensorCache(tmp_path, 1).ledger.used()["lmm"] == sum(entry_bytes(tmp_path))
-
-
-@pytest.mark.parametrize("ledger", ["", '{"lmm": 3', "{}", "[]", "x" * 99])
-def test_a_damaged_ledger_is_counted_anew(tmp_path, ledger):
-    fill(tmp_path, ["a", "b"])
-    (tmp_path / "ledger.json").write_text(ledger)
-    assert TensorCache(tmp_path, 1).ledger.used() == {"lmm": sum(entry_bytes(tmp_path)), "sam": 0}
-    fill(tmp_path, ["c"])
-    assert ast.literal_eval((tmp_path / "ledger.json").read_text()[:LEDGER_BYTES])["lmm"] == sum(entry_bytes(tmp_path))
-
-
-def test_the_limit_holds(tmp_path, told):
-    fill(tmp_path, ["a"])
-    (size,) = entry_bytes(tmp_path)
-    limit = 3.5 * size / 1e9
-    fill(tmp_path, [*"abcdefa"], limit)
-    assert len(entry_bytes(tmp_path)) == 3
-    assert sum("takes no more entries, those there are still read: it has reached max_gb" in m for m in told) == 1
-    cache = TensorCache(tmp_path, limit)
-    cache.through("lmm", keys_of(*"abcd"), lambda missing: [content(keys_of("d")[0]) for _ in missing])
-    assert (cache.found["lmm"], cache.computed["lmm"]) == (3, 1)
-
-
-def test_the_limit_holds_for_all_processes_together(tmp_path):
-    fill(tmp_path, ["a"])
-    limit = 20 * entry_bytes(tmp_path)[0]
-    in_processes([(fill, tmp_path, [f"{n}-{i}" for i in range(15)], limit / 1e9) for n in range(3)])
-    assert sum(entry_bytes(tmp_path)) == limit
-
-
-@pytest.mark.parametrize("damage", ["truncated", "empty", "noise", "foreign", "another entry"])
-def test_a_damaged_entry_is_computed_anew(tmp_path, damage, told):
-    fill(tmp_path, ["a", "b"])
-    path, other = (TensorCache(tmp_path, 1).path("lmm", key) for key in keys_of("a", "b"))
-    if damage == "foreign":
-        save_file({"x": torch.zeros(SIZE)}, path)
-    else:
-        good = path.read_bytes()
-        bad = {"truncated": good[:-9], "empty": b"", "noise": bytes(300), "another entry": other.read_bytes()}
-        path.write_bytes(bad[damage])
-    fill(tmp_path, ["a"])
-    assert any(str(path) in message and "computed anew" in message for message in told)
-    told.clear()
-    fill(tmp_path, ["a", "b"])
-    assert told == []
-
-
-@contextmanager
-def room_for(size):
-    """No file can be written beyond `size` bytes, as if the disk had no more."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.parametrize("room", [0, LEDGER_BYTES, 1000])  # for nothing, the ledger, a part of an entry
-@pytest.mark.parametrize("names", [[], ["a"]])
-def test_a_full_disk_ends_writing_and_nothing_else(tmp_path, told, names, room):
-    cache = TensorCache(tmp_path, 1)
-    fill(tmp_path, names)
-    before = cache.ledger.used(), cache.ledger.path.read_bytes()
-    with room_for(room):
-        fill(tmp_path, ["a", "b", "c"])
-    assert len(entry_bytes(tmp_path)) == len(names)
-    assert sum("takes no more entries" in m and "File too large" in m for m in told) == 1
-    assert not list((tmp_path / "parts").iterdir())
-    assert cache.ledger.used() == before[0]
-    if names:  # not merely counted anew
-        assert cache.ledger.path.read_bytes() == before[1]
-
-
-def test_a_disk_that_fills_up_while_an_entry_is_written(tmp_path, told, monkeypatch):
-    fill(tmp_path, ["a"])
-    with room_for(10**6):  # until the first file is to be renamed
-
-        def full(*_):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(cache_module.os, "replace", full)
-        fill(tmp_path, ["a", "b", "c"])
-    (size,) = entry_bytes(tmp_path)
-    assert sum("takes no more entries" in message for message in told) == 1
-    assert not list((tmp_path / "parts").iterdir())
-    assert TensorCache(tmp_path, 1).ledger.used()["lmm"] == 2 * size  # too much rather than too little
-
-
-def test_a_damaged_entry_on_a_full_disk(tmp_path, told):
-    fill(tmp_path, ["a"])
-    (file,) = tmp_path.glob("lmm/*/*")
-    file.write_bytes(bytes(300))
-    with room_for(0):
-        fill(tmp_path, ["a", "b"])
-    assert [message for message in told if "takes no more entries" in message] == told[-1:]
-
-
-def test_the_room_needed_is_said_and_compared_beforehand(tmp_path, told, monkeypatch):
-    free = lambda size: monkeypatch.setattr(  # noqa: E731
-        cache_module.shutil, "disk_usage", lambda _: type("usage", (), {"free": size})
-    )
-    cache = TensorCache(tmp_path, 1)
-    cache.samples = 1_000_000
-    free(5 * 10**8)
-    with pytest.raises(
-        ValueError, match=r"too little room on its disk for lmm: 0\.00\d+ MB an entry; 0\.5 GB are free"
-    ):
-        cache.write("lmm", keys_of("a")[0], content(keys_of("a")[0]))
-    assert entry_bytes(tmp_path) == []
-    cache = TensorCache(tmp_path, 1)
-    cache.samples = 1_000_000
-    free(2 * 10**9)  # the limit fits, though not the whole epoch
-    cache.write("lmm", keys_of("a")[0], content(keys_of("a")[0]))
-    assert "for 1000000 samples about 4." in told[-1]
-    assert "of which 2" in told[-1]
-
-
 def test_what_cannot_be_a_cache_is_refused(tmp_path):
     (tmp_path / "file").write_text("notes")
     with pytest.raises(ValueError, match=r"cache folder .*file is a file: name a folder"):
@@ -564,7 +331,7 @@ def shapes(tmp_path_factory):
 CONFIG = """
 from mmengine.config import read_base
 
-from flmm.training.cache import CacheHook, TensorCache
+from flmm.training.cache import TensorCache
 
 with read_base():
     from .configs.tiny.frozen_tiny_llava_unet_sam_nano_shapes import *
@@ -573,11 +340,10 @@ train_cfg.update(max_iters=4)
 default_hooks.checkpoint.update(interval=2)
 model.mask_head.update(base_channels=8)
 train_dataloader.update(num_workers=0)
-train_dataloader.dataset = png
+train_dataloader.dataset = dict(png, **train_dataloader.dataset.shared)
 """
 CACHED = """
 model.update(cache=dict(type=TensorCache, folder="{folder}", max_gb=1))
-custom_hooks = [dict(type=CacheHook)]
 """
 
 
@@ -611,7 +377,7 @@ def test_a_training_with_a_cache_ends_with_the_same_weights(training, tmp_path, 
     cold, model = trained(training("cold", CACHED))
     assert counts(model) == {"lmm": (2, 2), "sam": (2, 2)}
     assert_same_bits(cold, plain)
-    announced = [message for message in told if "for 2 samples about" in message]
+    announced = [message for message in told if "MB an entry, 1 GB are left for this process" in message]
     assert len(announced) == len(told) == 2  # once for each kind
     warm, model = trained(training("warm", CACHED))
     assert counts(model) == {"lmm": (4, 0), "sam": (4, 0)}
