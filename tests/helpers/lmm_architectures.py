@@ -123,9 +123,8 @@ LMMS: dict[str, Callable[[], dict[str, Any]]] = {
     ),
     "hf/frozen_qwen3_vl_4b_instruct": lambda: image_text(
         hf.Qwen3VLConfig(
-            text_config=text(
-                2560, 9728, 36, 32, 8, 151936, head_dim=128, tie_word_embeddings=True, rope_scaling=DEFAULT_ROPE
-            ),
+            text_config=text(2560, 9728, 36, 32, 8, 151936, head_dim=128, rope_scaling=DEFAULT_ROPE),
+            tie_word_embeddings=True,
             vision_config={
                 "depth": 24,
                 "hidden_size": 1024,
@@ -136,7 +135,11 @@ LMMS: dict[str, Callable[[], dict[str, Any]]] = {
         )
     ),
     "hf/frozen_internvl3_8b": lambda: image_text(
-        hf.InternVLConfig(text_config={**QWEN_7B, "vocab_size": 151674}, vision_config={"image_size": [448, 448]})
+        hf.InternVLConfig(
+            text_config={**QWEN_7B, "vocab_size": 151674},
+            vision_config={"image_size": [448, 448]},
+            tie_word_embeddings=False,
+        )
     ),
     "hf/frozen_llava_onevision_qwen2_7b": lambda: image_text(
         hf.LlavaOnevisionConfig(text_config={**QWEN_7B, "vocab_size": 152000}, vision_config=so400m(384, layers=26))
