@@ -6,9 +6,10 @@ from flmm import compat
 
 if TYPE_CHECKING:
     from flmm.api import Grounding, GroundingModel, load
+    from flmm.chat import Conversation, Reply
 
 __version__ = "0.1.0"
-__all__ = ["Grounding", "GroundingModel", "__version__", "load"]
+__all__ = ["Conversation", "Grounding", "GroundingModel", "Reply", "__version__", "load"]
 
 compat.apply()
 
@@ -17,6 +18,6 @@ def __getattr__(name: str) -> Any:
     # torch and the LMMs take seconds to import, so the API comes when it is asked for
     if name not in __all__:
         raise AttributeError(f"module 'flmm' has no attribute {name!r}")
-    from flmm import api
+    from flmm import api, chat
 
-    return getattr(api, name)
+    return getattr(chat if name in chat.__all__ else api, name)

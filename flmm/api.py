@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from flmm.chat.conversation import Reply, decode
+from flmm.boxes import object_boxes
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
-from flmm.datasets.images import load_image
-from flmm.datasets.phrases import Span, find_phrases
+from flmm.datasets.images import ImageSource, as_picture, as_rgb
+from flmm.datasets.phrases import Phrases, Span, find_phrases
 from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder
-from flmm.evaluation import binary_masks, masks_to_boxes
+from flmm.evaluation import binary_masks
+from flmm.models.backbone import Reading
 from flmm.models.functional import crop_to_picture
+
+if TYPE_CHECKING:
+    from flmm.chat import Conversation, Reply
 
 # Logits are made at the size of the picture, for all phrases at once: a photo of 50 megapixels would take 200 MB
 # per phrase. Larger pictures are grounded at this size and their masks enlarged; SAM itself sees 1024 pixels.
 MAX_SIDE = 2048
 ATTENTION_SIDE = 256
-
-Phrases = Sequence[str | Span]
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Grounding:
         spans: M pairs (start, end): the characters of `text` that are a phrase.
         masks: [M, H, W] bool, refined by SAM (the coarse ones for a model without SAM).
         coarse_masks: [M, H, W] bool, the U-Net's.
-        boxes: [M, 4] float32 x0, y0, x1, y1 in pixels, tight around `masks`, x1 and y1 one past the last pixel;
-            zeros where a mask is empty.
+        boxes: [M, 4] float32 x0, y0, x1, y1 in pixels around `masks`, x1 and y1 one past the last pixel; zeros where a
+            mask is empty. Specks of less than 1 % of a mask are left out (`flmm.boxes.object_boxes`).
         scores: [M] float32, mean probability of the pixels inside a mask: 0.5 (barely) to 1 (sure); 0 where a mask
             is empty. Not calibrated: a phrase that is not in the picture can have a high score.
         attention: [M, h, w] float32, the LMM's attention to the picture (padding cut off), mean of all layers
@@ -64,11 +65,16 @@ class Grounding:
         """The M phrases, as they stand in the text."""
         return [self.text[start:end] for start, end in self.spans]
 
-    def draw(self, targets: np.ndarray | None = None) -> Image.Image:
-        """A picture of it all: text, image, attention, coarse and refined masks, and ground truth if given."""
+    def draw(self, targets: Any = None, clusters: np.ndarray | None = None) -> Image.Image:
+        """A picture of it all: text, image, attention, coarse and refined masks, and ground truth if given.
+
+        Args:
+            targets: [M, H, W] masks, bool or of two values 0 and 1, or 0 and 255; arrays or tensors.
+            clusters: [M, h, w] bool, of `flmm.evaluation.clusters.attention_cluster`.
+        """
         from flmm.evaluation.drawings import draw
 
-        return draw(self, targets)
+        return draw(self, targets, clusters)
 
 
 class GroundingModel:
@@ -87,15 +93,14 @@ class GroundingModel:
         self.model = model
         self.builder = builder
 
-    def ground(
-        self, image: str | Path | Image.Image | np.ndarray, text: str, phrases: Phrases | None = None
-    ) -> Grounding:
+    def ground(self, image: ImageSource, text: str, phrases: Phrases | None = None) -> Grounding:
         """Finds the phrases of a text in a picture.
 
         Args:
-            image: A file, PIL picture, or array [H, W, 3] uint8; turned upright as its EXIF data say.
+            image: A file, PIL picture or array (see `flmm.datasets.images.as_picture`).
             text: What is said about the picture.
-            phrases: Words of the text, or (start, end) character positions; the whole text when not given.
+            phrases: Words of the text, or (start, end) character positions; words alone are one phrase. The whole
+                text when not given.
 
         Raises:
             FileNotFoundError: When there is no such file.
@@ -103,19 +108,35 @@ class GroundingModel:
                 no token, phrases that overlap.
         """
         picture, spans = as_picture(image), find_phrases(text, [text] if phrases is None else phrases)
-        return self._ground(picture, text, spans, self.builder.ground(_bounded(picture), text, spans))
+        return self._ground(picture, text, spans, self.builder.ground(bounded(picture), text, spans))
 
     def ground_sample(self, sample: dict[str, Any]) -> Grounding:
         """Finds the phrases of a sample of a data set; its text is what the LMM reads after the prompt."""
-        return self._ground(sample["image"].convert("RGB"), *self._text(sample), sample)
+        return self._ground(as_rgb(sample["image"]), *self._text(sample), sample)
+
+    def chat(self, pictures: Any, **options: Any) -> Conversation:
+        """Begins a conversation with the LMM.
+
+        Args:
+            pictures: A picture as in `ground`, or a list of them for an LMM that reads several.
+            **options: Of `flmm.Conversation`: system, memory.
+
+        Example:
+            chat = model.chat("photo.jpg")
+            reply = chat.ask("Where is the shampoo?")
+            reply.ground(["the dresser"]).draw().save("dresser.png")
+        """
+        from flmm.chat import Conversation
+
+        return Conversation(self, pictures, **options)
 
     def answer(
         self,
-        image: str | Path | Image.Image | np.ndarray,
+        image: ImageSource,
         question: str | None = None,
         max_new_tokens: int = 200,
     ) -> Reply:
-        """What the LMM says about a picture, by greedy decoding; the head plays no part in it.
+        """Lets the LMM say something about a picture: a conversation of one question.
 
         Args:
             image: As in `ground`.
@@ -126,25 +147,23 @@ class GroundingModel:
             The answer; `str(reply)` is its text, `reply.ground(phrases)` finds its phrases in the picture, without
             reading anything again.
         """
-        picture = as_picture(image)
-        builder = self.builder if question is None else self._asking(question)
-        sample = builder.build(_bounded(picture), [], [])
-        answer = self.model.read.generate(sample, max_new_tokens, do_sample=False)
-        text, spans = decode(self.builder.tokenizer, answer.token_ids)
+        return self.chat(image).ask(question, max_new_tokens)
 
-        def ground(phrases: list[Span], mask_ids: Tensor) -> Grounding:
-            reading = answer.reading(mask_ids.to(answer.token_ids.device))
-            with torch.no_grad():
-                (output,) = self.model.ground_readings([reading], [sample])
-            return self._grounding(picture, text, phrases, output, sample["meta_data"])
+    def ground_reading(
+        self, reading: Reading, sample: dict[str, Any], picture: Image.Image, text: str, spans: list[Span]
+    ) -> Grounding:
+        """Finds phrases that the LMM has already read, or said.
 
-        return Reply(text, spans, ground)
-
-    def _asking(self, question: str) -> SampleBuilder:
-        """A builder that asks something else about the picture."""
-        token = self.builder.image_token
-        image = self.builder.prompt.partition(token)[0] + token  # what precedes the image stays
-        return self.builder.with_prompt(f"{image}\n{question}")
+        Args:
+            reading: What was read of M phrases, in one picture.
+            sample: `image` and `meta_data` of the picture, as the LMM saw it.
+            picture: The picture itself.
+            text: The text of the phrases.
+            spans: M pairs (start, end) of its characters.
+        """
+        with torch.no_grad():
+            (output,) = self.model.ground_readings([reading], [sample])
+        return self._grounding(picture, text, spans, output, sample["meta_data"])
 
     def _text(self, sample: dict[str, Any]) -> tuple[str, list[Span]]:
         """The text of a sample, its phrases as they are and what lies between them decoded; and its spans."""
@@ -173,7 +192,7 @@ class GroundingModel:
             spans=spans,
             masks=masks.numpy(),
             coarse_masks=_masks_and_scores(output["pred_masks"], size)[0].numpy(),
-            boxes=masks_to_boxes(masks).numpy(),
+            boxes=object_boxes(masks.numpy()),
             scores=scores.numpy(),
             attention=self._merged(output["mask_attentions"], meta_data).numpy(),
             attention_maps=output["mask_attentions"].float().cpu().numpy(),
@@ -201,12 +220,13 @@ def load(
         config: Config file; the embedded tiny model by default.
         checkpoint: Trained head; by default that of the tiny model. For other configs without `pretrained`
             it must be given.
-        device: By default the GPU if there is one.
+        device: By default the GPU if there is one, see `usable_device`.
 
     Raises:
         FileNotFoundError: When a file does not exist.
         ValueError: When no checkpoint is given, or one of another model.
     """
+    device = usable_device(device)
     settings = read_config(config)
     if checkpoint is None and Path(config).name == Path(TINY_CONFIG).name:
         checkpoint = TINY_CHECKPOINT
@@ -214,23 +234,28 @@ def load(
         raise ValueError(
             f"no checkpoint for {config}: an untrained head grounds nothing. Name the one that `flmm train` saved"
         )
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(settings, checkpoint, device)
     return GroundingModel(model, SampleBuilder(**sample_settings(settings)))
 
 
-def as_picture(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
-    """A file, picture or array as an upright RGB picture."""
-    if isinstance(image, str | Path):
-        return load_image(image)
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"array {image.shape} of {image.dtype}: an image array must be [H, W, 3] of uint8")
-        image = Image.fromarray(image)
-    return ImageOps.exif_transpose(image).convert("RGB")
+def usable_device(device: str | torch.device | None) -> torch.device:
+    """A device of this machine; by default the GPU if there is one.
+
+    Raises:
+        ValueError: When torch does not know it, or it is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    try:
+        found = torch.device(device or ("cuda" if count else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}: use cpu, cuda, or cuda:1 for the second GPU") from error
+    if found.type == "cuda" and (found.index or 0) >= count:
+        raise ValueError(f"device {found} is not there ({count} GPUs are usable): use cpu, or see `flmm doctor`")
+    return found
 
 
-def _bounded(picture: Image.Image) -> Image.Image:
+def bounded(picture: Image.Image) -> Image.Image:
+    """The picture, or a copy of at most MAX_SIDE pixels along its longer side."""
     scale = MAX_SIDE / max(picture.size)
     if scale >= 1:
         return picture

@@ -24,6 +24,7 @@ def read_config(path: str | Path) -> Any:
 
     Raises:
         FileNotFoundError: When there is no such file; names what is near.
+        ValueError: When it cannot be read as a config, or has no model.
     """
     from mmengine import Config
 
@@ -32,7 +33,15 @@ def read_config(path: str | Path) -> Any:
         near = difflib.get_close_matches(str(path), known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else "run from the root of the repository"
         raise FileNotFoundError(f"config {path} does not exist: {hint}")
-    return Config.fromfile(path)
+    try:
+        config = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f"config {path} has a syntax error in line {error.lineno}: {error.msg}") from error
+    except (OSError, ValueError) as error:  # mmengine's words for another ending, or bytes that are no text
+        raise ValueError(f"{path} cannot be read as a config ({error}): name a .py file of configs/") from error
+    if not isinstance(config.get("model"), Mapping):
+        raise ValueError(f"config {path} has no `model`: name a config such as {TINY_CONFIG}")
+    return config
 
 
 def build_model(config: Any, checkpoint: str | Path | None = None, device: Any = "cpu") -> Any:
@@ -122,6 +131,14 @@ def annotation_files(data_root: str | Path, split: str) -> tuple[Path, Path]:
         if not file.is_file():
             raise FileNotFoundError(f"no annotation file {file}: `flmm data check {data_root}` tells its source")
     return files
+
+
+def picture_folders(data_root: str | Path, split: str) -> tuple[Path, ...]:
+    """Where the pictures of a split are, and its segment maps."""
+    name, _, part = split.rpartition("_")
+    if name == "png":
+        return Path(data_root, f"{part}2017"), Path(data_root, "annotations", f"panoptic_{part}2017")
+    return (Path(data_root, "train2014"),)
 
 
 def png_dataset(config: Any, data_root: str | Path, split: str = "val") -> Any:

@@ -33,6 +33,7 @@ from flmm.checkpoint import (
 )
 from flmm.training.check_config import check_config
 from flmm.training.frozen_parts import check_alike, frozen_names, init_head
+from flmm.training.gradients import pending_gradients, restore_gradients
 from flmm.training.hooks import HealthHook
 from flmm.training.resume import ResumedIterator, random_state
 
@@ -115,6 +116,7 @@ class CustomRunner(_SharedRun, Runner):
     ) -> None:
         """Saves the head and what resuming needs, on the main process; every process must call it."""
         rng_states = all_gather_object(random_state())
+        gradients = pending_gradients(self._bare_model)
         if not is_main_process():
             return
         checkpoint = {
@@ -122,6 +124,8 @@ class CustomRunner(_SharedRun, Runner):
             "state_dict": {name: value.detach().cpu() for name, value in trainable(self._bare_model).items()},
             "message_hub": self.message_hub.state_dict(),
         }
+        if gradients:
+            checkpoint["gradients"] = gradients
         if save_optimizer:
             checkpoint["optimizer"] = self.optim_wrapper.state_dict()
         if save_param_scheduler and self.param_schedulers is not None:
@@ -162,6 +166,9 @@ class CustomRunner(_SharedRun, Runner):
                 "resume a DeepSpeed folder, or set `load_from` to start a new run from its weights"
             )
         super().resume(filename, *args, **kwargs)
+        if gradients := read_checkpoint(filename).get("gradients"):
+            restore_gradients(self._bare_model, gradients)
+            self.logger.info(f"{filename} was saved inside an accumulation window: its gradients are restored")
 
 
 @RUNNERS.register_module(name="FlexibleRunner", force=True)

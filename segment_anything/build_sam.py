@@ -5,7 +5,7 @@ A new variant is one function and one entry in the registry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -125,6 +125,23 @@ def build_vit_sam(
     if checkpoint is not None:
         load_weights(sam, checkpoint)
     return sam
+
+
+def _build_sam(
+    encoder_embed_dim: int,
+    encoder_depth: int,
+    encoder_num_heads: int,
+    encoder_global_attn_indexes: Sequence[int],
+    checkpoint: str | Path | None = None,
+) -> Sam:
+    """`build_vit_sam` with the arguments of the package that this one stands in for; others' variants call it."""
+    return build_vit_sam(
+        encoder_embed_dim=encoder_embed_dim,
+        encoder_depth=encoder_depth,
+        encoder_num_heads=encoder_num_heads,
+        encoder_global_attn_indexes=tuple(encoder_global_attn_indexes),
+        checkpoint=checkpoint,
+    )
 
 
 def assemble_sam(

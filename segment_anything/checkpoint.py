@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ _DOWNLOADS = {
     "vit_b": _META + "sam_vit_b_01ec64.pth",
     "vit_t": "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
 }
+# Where training programs put a state dict, and what wrappers put before its names.
+_ENTRIES = ("state_dict", "model_state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "sam.")
 _VARIANT_OF_WIDTH = {96: "vit_nano", 768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
 
@@ -28,14 +32,14 @@ def load_weights(
 
     Args:
         sam: the model. Values are converted to its dtype.
-        path: a torch file (`.pth`, `.pt`) or `.safetensors` that holds a plain state dict.
+        path: a torch file (`.pth`, `.pt`) or `.safetensors`, see `read_state_dict`.
         rename: brings the file's keys to the model's.
 
     Raises:
         FileNotFoundError: if there is no such file; names where to download it.
         ValueError: if the file cannot be read, or keys are missing, unexpected or of another shape.
     """
-    found = read_state_dict(path)
+    found = _without_pixel_statistics(sam, read_state_dict(path))
     if rename is not None:
         found = rename(found)
     expected = sam.state_dict()
@@ -56,6 +60,8 @@ def load_weights(
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read the tensors of a torch or safetensors file onto the CPU.
 
+    The state dict may be an entry of a training checkpoint, and its names may have what wrappers put before them.
+
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a readable file of named tensors.
@@ -67,9 +73,35 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         state = _read_safetensors(path)
     else:
         state = _read_torch(path)
+    state = _unwrapped(state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} does not hold a plain state dict (names to tensors): save model.state_dict()")
     return state
+
+
+def _unwrapped(state: Any) -> Any:
+    """The state dict inside a training checkpoint, without the prefixes of wrappers."""
+    while isinstance(state, dict) and (
+        inner := next((key for key in _ENTRIES if isinstance(state.get(key), dict)), "")
+    ):
+        state = state[inner]
+    while isinstance(state, dict) and state and (prefix := _common_prefix(state)):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _common_prefix(names: Iterable[Any]) -> str:
+    names = [str(name) for name in names]
+    return next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in names)), "")
+
+
+def _without_pixel_statistics(sam: nn.Module, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the mean and deviation of pixels that old files hold, when they are the model's."""
+    kept = dict(found)
+    for name in ("pixel_mean", "pixel_std"):
+        if name in found and torch.equal(found[name].flatten().float(), getattr(sam, name).flatten().float().cpu()):
+            del kept[name]
+    return kept
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

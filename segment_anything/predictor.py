@@ -100,7 +100,7 @@ class SamPredictor:
 
         Args:
             point_coords: [N, 2] (x, y).
-            point_labels: [N], 1 foreground, 0 background.
+            point_labels: [N], 1 foreground, 0 background; ignored without points.
             box: [4] xyxy.
             mask_input: logits [1, *mask_input_size], for instance those of an earlier call.
             multimask_output: give the candidates instead of one mask.
@@ -114,8 +114,8 @@ class SamPredictor:
             RuntimeError: if no image is set.
         """
         self.get_image_embedding()
-        if (point_coords is None) != (point_labels is None):
-            raise ValueError("point_coords and point_labels must be given together, one label per point")
+        if point_coords is not None and point_labels is None:
+            raise ValueError("point_coords need point_labels, one label per point")
         coords = labels = boxes = None
         if point_coords is not None:
             coords = self._tensor(self.transform.apply_coords(point_coords, self.original_size))[None]
@@ -151,7 +151,7 @@ class SamPredictor:
             point_coords: [B, N, 2] (x, y).
             point_labels: [B, N], 1 foreground, 0 background, -1 no point.
             boxes: [B, 4] xyxy.
-            mask_input: logits [B, 1, *mask_input_size].
+            mask_input: logits [B, 1, *mask_input_size], or one for all prompts.
             multimask_output: give the candidates instead of one mask per prompt.
             return_logits: give logits instead of bool masks.
             text_embeds: text tokens [B, T, embed_dim].

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 import flmm  # noqa: E402
 from flmm import api  # noqa: E402
+from flmm.boxes import object_boxes  # noqa: E402
 from flmm.cli.main import main  # noqa: E402
 from flmm.evaluation.drawings import INK, coloured_words, font, letters  # noqa: E402
 
@@ -43,8 +44,7 @@ def test_arrays_of_a_grounding(model, image):
     assert result.masks.dtype == result.coarse_masks.dtype == bool
     assert result.boxes.shape == (2, 4)
     assert result.attention_maps.shape == (2, 4, 6, 6)
-    ys, xs = np.where(result.masks[1])
-    assert result.boxes[1].tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+    np.testing.assert_array_equal(result.boxes, object_boxes(result.masks))
     assert ((result.scores > 0.5) & (result.scores < 1)).all()
     # The view is 84 x 84 with the 100 x 60 picture on 84 x 50 of it: padding is cut off.
     height, width = result.attention.shape[1:]
@@ -52,6 +52,13 @@ def test_arrays_of_a_grounding(model, image):
     # each phrase's disc attracts attention: left and right of the middle
     assert result.attention[0, :, : width // 2].sum() > result.attention[0, :, width // 2 :].sum()
     assert result.attention[1, :, : width // 2].sum() < result.attention[1, :, width // 2 :].sum()
+
+
+def test_words_alone_are_one_phrase(model, image):
+    assert model.ground(image, TEXT, "a big dog").phrases == ["a big dog"]
+    sample = model.builder.ground(image, TEXT, "a big dog")
+    assert sample["phrases"] == ["a big dog"]
+    assert sample["mask_ids"].max() == 0
 
 
 def test_score_is_the_mean_probability_inside_the_mask():

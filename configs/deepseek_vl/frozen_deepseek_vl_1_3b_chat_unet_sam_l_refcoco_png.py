@@ -17,7 +17,11 @@ train_dataloader.dataset.shared.sample_builder.update(
     image_processor=dict(lmm, type=VLMImageProcessor.from_pretrained),
     image_token="<image_placeholder>",
     prompt="<image_placeholder>" * 576 + instruction,
-    prompt_template=dict(INSTRUCTION="User: {input}\n\nAssistant:"),
+    prompt_template=dict(
+        INSTRUCTION="User: {input}\n\nAssistant:",
+        SYSTEM="{system}\n\n",
+        SEVERAL_PICTURES=True,
+    ),
 )
 model.update(
     type=FrozenDeepseekVLSAM,

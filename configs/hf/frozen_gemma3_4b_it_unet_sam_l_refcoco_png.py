@@ -15,6 +15,11 @@ builder.image_processor.update(image_token=image_token)
 builder.update(
     image_token=image_token,
     prompt=image_token + instruction,
-    prompt_template=dict(INSTRUCTION="<start_of_turn>user\n{input}<end_of_turn>\n<start_of_turn>model\n"),
+    prompt_template=dict(
+        INSTRUCTION="<start_of_turn>user\n{input}<end_of_turn>\n<start_of_turn>model\n",
+        SUFFIX="<end_of_turn>",
+        SEP="\n",
+        SEVERAL_PICTURES=True,
+    ),
 )
 model.update(grid=dict(type=SquareGrid, side=16))

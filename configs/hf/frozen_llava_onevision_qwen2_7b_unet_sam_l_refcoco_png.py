@@ -19,6 +19,12 @@ builder.image_processor.update(
 builder.update(
     image_token=image_token,
     prompt=image_token + "\n" + instruction,
-    prompt_template=dict(INSTRUCTION="<|im_start|>user {input}<|im_end|><|im_start|>assistant\n"),
+    prompt_template=dict(
+        INSTRUCTION="<|im_start|>user {input}<|im_end|><|im_start|>assistant\n",
+        SYSTEM="<|im_start|>system\n{system}<|im_end|>\n",
+        SUFFIX="<|im_end|>",
+        SEP="\n",
+        SEVERAL_PICTURES=True,
+    ),
 )
 model.update(grid=dict(type=AnyresGrid, side=27))

@@ -21,7 +21,12 @@ builder.update(
     prompt="<|vision_start|>" + image_token + "<|vision_end|>" + instruction,
     prompt_template=dict(
         INSTRUCTION="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-        "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n"
+        "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
+        FOLLOW_UP="<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
+        SYSTEM="<|im_start|>system\n{system}<|im_end|>\n",
+        SUFFIX="<|im_end|>",
+        SEP="\n",
+        SEVERAL_PICTURES=True,
     ),
 )
 model.update(grid=dict(type=PatchGrid, merge=2))

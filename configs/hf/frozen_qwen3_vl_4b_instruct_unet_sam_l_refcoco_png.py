@@ -18,6 +18,12 @@ builder.image_processor.update(
 builder.update(
     image_token=image_token,
     prompt="<|vision_start|>" + image_token + "<|vision_end|>" + instruction,
-    prompt_template=dict(INSTRUCTION="<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n"),
+    prompt_template=dict(
+        INSTRUCTION="<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
+        SYSTEM="<|im_start|>system\n{system}<|im_end|>\n",
+        SUFFIX="<|im_end|>",
+        SEP="\n",
+        SEVERAL_PICTURES=True,
+    ),
 )
 model.update(grid=dict(type=PatchGrid, merge=2))

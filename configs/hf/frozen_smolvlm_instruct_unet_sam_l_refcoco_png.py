@@ -19,6 +19,12 @@ builder.image_processor.update(
 builder.update(
     image_token=image_token,
     prompt=image_token + instruction,
-    prompt_template=dict(INSTRUCTION="<|im_start|>User:{input}<end_of_utterance>\nAssistant:"),
+    prompt_template=dict(
+        INSTRUCTION="<|im_start|>User:{input}<end_of_utterance>\nAssistant:",
+        FOLLOW_UP="User: {input}<end_of_utterance>\nAssistant:",
+        SUFFIX="<end_of_utterance>",
+        SEP="\n",
+        SEVERAL_PICTURES=True,
+    ),
 )
 model.update(grid=dict(type=TileGrid, side=9))

@@ -20,7 +20,12 @@ train_dataloader.dataset.shared.sample_builder.update(
     prompt="<|vision_start|><|image_pad|><|vision_end|>" + instruction,
     prompt_template=dict(  # what the chat template of the repository makes of a first question
         INSTRUCTION="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-        "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n"
+        "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
+        FOLLOW_UP="<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
+        SYSTEM="<|im_start|>system\n{system}<|im_end|>\n",
+        SUFFIX="<|im_end|>",
+        SEP="\n",
+        SEVERAL_PICTURES=True,
     ),
 )
 model.update(

@@ -4,7 +4,6 @@ import torch
 from mmengine.config import read_base
 from mmengine.optim import OptimWrapper
 from transformers import AutoTokenizer
-from xtuner.utils.templates import PROMPT_TEMPLATE
 
 from flmm.datasets.llava_processors import CustomLlavaImageProcessor
 from flmm.models.frozen_llava import FrozenLlavaSAM
@@ -18,7 +17,7 @@ train_dataloader.dataset.shared.sample_builder.update(
     tokenizer=dict(lmm, type=AutoTokenizer.from_pretrained),
     image_processor=dict(lmm, type=CustomLlavaImageProcessor.from_pretrained),
     prompt="<image>\n" + instruction,
-    prompt_template=PROMPT_TEMPLATE.vicuna,
+    prompt_template=dict(INSTRUCTION="USER: {input} ASSISTANT:", SEP="\n", SEVERAL_PICTURES=True),
 )
 png, *expressions = train_dataloader.dataset.datasets_list
 png.update({key: path.replace("coco", "shapes", 1) for key, path in png.items() if "coco" in str(path)})

@@ -1,68 +1,236 @@
-"""What the LMM says about a picture, with phrases that can be grounded where they were said."""
+"""Talk to the LMM about one picture or several: ask, ground what it says, ask on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from transformers import StoppingCriteriaList
 
-from flmm.chat.phrases import noun_phrases
-from flmm.datasets.phrases import NO_PHRASE, Span, find_phrases
+from flmm.api import GroundingModel
+from flmm.chat.look import Look, region_box, second_prompt
+from flmm.chat.prompt import Picture, Prompt
+from flmm.chat.regions import Box
+from flmm.chat.reply import Reply
+from flmm.chat.streaming import Pieces, StopWhen
+from flmm.datasets.prompts import Turn
+from flmm.models.backbone import TooLongError
+
+MEMORY = 1 << 30
 
 
-@dataclass(frozen=True)
-class Reply:
-    """An answer of the LMM.
+class Conversation:
+    """A conversation about pictures. The LMM says what plain transformers `generate` says, token by token.
+
+    Args:
+        model: The model to talk to.
+        pictures: A file, PIL picture or array [H, W, 3] uint8, or a list of them; shown with the next question.
+        system: System text; none unless it is given.
+        memory: Most bytes kept of what replies attended to. The oldest replies give theirs up first; they are read
+            again when they are grounded, which gives the same. `Reader.kept_bytes` says beforehand what a reply takes.
 
     Attributes:
-        text: What it said.
-        spans: T pairs (start, end): the characters of `text` that each token stands for.
-        ground_tokens: Grounds phrases, given as characters and as tokens.
+        pictures: The pictures, in the order in which they are shown.
+        replies: The replies so far.
+        looks: The second looks so far.
+
+    Raises:
+        ValueError: For no picture, several that the LMM cannot read, a system text that it has no place for.
     """
 
-    text: str
-    spans: list[Span]
-    ground_tokens: Callable[[list[Span], Tensor], Any]
+    def __init__(self, model: GroundingModel, pictures: Any, system: str | None = None, memory: int = MEMORY):
+        self.model, self.system, self.memory = model, system, memory
+        self.pictures: list[Picture] = []
+        self.replies: list[Reply] = []
+        self.looks: list[Look] = []
+        self._stop = Event()
+        for picture in pictures if isinstance(pictures, list | tuple) else [pictures]:
+            self.add(picture)
+        if not self.pictures:
+            raise ValueError("a conversation needs a picture: give at least one")
+        model.builder.format.ids([self._turn(None)], system)
 
-    def __str__(self) -> str:
-        return self.text
+    def add(self, picture: Any) -> None:
+        """Shows one more picture, with the next question; ValueError when the LMM reads one only."""
+        if self.pictures and not self.model.builder.format.several:
+            lmm = type(self.model.model.backbone.model).__name__
+            raise ValueError(
+                f"{lmm} reads one picture at a time: begin a conversation for each picture, or use an LMM whose "
+                "prompt_template says SEVERAL_PICTURES=True"
+            )
+        self.pictures.append(Picture.of(self.model, picture))
 
-    def ground(self, phrases: Sequence[str | Span] | None = None) -> Any:
-        """Finds phrases of the answer in the picture, by what their words attended to when they were said.
+    def ask(self, question: str | None = None, max_new_tokens: int = 200, **generate: Any) -> Reply:
+        """Asks, and waits for the reply.
 
         Args:
-            phrases: Words of the answer, or (start, end) character positions; its noun phrases when not given.
+            question: By default that of the config's prompt. `<image>` in it marks where each new picture stands; by
+                default they stand in front of it.
+            max_new_tokens: Longest reply.
+            **generate: Keywords of transformers' `generate`; greedy by default. `stop_strings` ends a reply at a text.
 
         Returns:
-            A `flmm.Grounding`.
+            The reply, which is also added to `replies`.
 
         Raises:
-            ValueError: For an empty answer, a phrase that is not in it, phrases that overlap.
+            ValueError: For an empty question; when pictures, history and reply are longer than the LMM's context.
         """
-        phrases = noun_phrases(self.text) if phrases is None else phrases
-        found = find_phrases(self.text, phrases)
-        return self.ground_tokens(found, phrase_of_tokens(self.spans, found))
+        prompt = self._prompt(question)
+        self.replies.append(self._say(prompt, max_new_tokens, **generate))
+        self._forget()
+        return self.replies[-1]
 
+    def stream(self, question: str | None = None, max_new_tokens: int = 200, **generate: Any) -> Iterator[str]:
+        """Asks, and gives the reply piece by piece; after the last piece it is in `replies`. Arguments as of `ask`.
 
-def decode(tokenizer: Any, token_ids: Tensor) -> tuple[str, list[Span]]:
-    """The text of T tokens, without special ones, and the characters (start, end) that each stands for."""
-    ids = token_ids.tolist()
-    texts = [tokenizer.decode(ids[:count], skip_special_tokens=True) for count in range(len(ids) + 1)]
-    margin = len(texts[-1]) - len(texts[-1].lstrip())
-    ends = [max(0, len(text) - margin) for text in texts]
-    # a letter of several tokens: its later tokens add no character, and stand for the last one
-    spans = [(max(0, min(start, end - 1)), end) for start, end in zip(ends, ends[1:], strict=False)]
-    return texts[-1].strip(), spans
+        Whoever stops iterating ends the reply and drops it; `stop` ends it and keeps what was said.
+        """
+        return self._pieces(self._prompt(question), max_new_tokens, generate)
 
+    def recall(self, question: str, text: str) -> Reply:
+        """Puts a turn into the history as if it had been held here.
 
-def phrase_of_tokens(spans: Sequence[Span], phrases: Sequence[Span]) -> Tensor:
-    """[T] index of the phrase that each token shares characters with, -1 for none."""
-    mask_ids = torch.full((len(spans),), NO_PHRASE)
-    for phrase, (start, end) in enumerate(phrases):
-        for token, (first, last) in enumerate(spans):
-            if first < end and start < last:
-                mask_ids[token] = phrase
-    return mask_ids
+        Args:
+            question: As of `ask`.
+            text: What the LMM is to have replied.
+
+        Returns:
+            The reply, which is also added to `replies`.
+        """
+        token_ids = self.model.builder.tokenizer.encode(text, add_special_tokens=False)
+        self.replies.append(Reply(self._prompt(question), token_ids))
+        return self.replies[-1]
+
+    def stop(self) -> None:
+        """Ends the reply that is being given after its newest token; from another thread, or between two pieces."""
+        self._stop.set()
+
+    def reset(self) -> None:
+        """Forgets what was said; the pictures stay, and are shown with the next question."""
+        self.replies.clear()
+        self.looks.clear()
+
+    def look(
+        self,
+        box: Box | None = None,
+        phrase: Any = None,
+        mask: np.ndarray | None = None,
+        reply: int = -1,
+        picture: int = 0,
+        box_scale: float = 1.0,
+        max_new_tokens: int = 200,
+        **generate: Any,
+    ) -> Look:
+        """Asks a question again, with a crop of the picture as one more picture, encoded at the LMM's resolution.
+
+        Both replies are kept; the conversation goes on from the first. An LMM of one picture gets the crop alone.
+
+        Args:
+            box: x0, y0, x1, y1 in pixels of the region.
+            phrase: Words of the reply, (start, end) or an item of `phrases()`, instead of a box: they are grounded.
+            mask: [H, W] bool, instead of a box.
+            reply: Index of the reply to ask for again; the last one by default.
+            picture: Index of the picture.
+            box_scale: Factor on the sides of the crop (`flmm.chat.look.crop_box`).
+            max_new_tokens: Longest reply.
+            **generate: As of `ask`.
+
+        Raises:
+            ValueError: When nothing was asked yet; for a region outside the picture, or not just one region.
+        """
+        if not -len(self.replies) <= reply < len(self.replies):
+            raise ValueError(f"no reply {reply} to look at again: {len(self.replies)} were given, `ask` first")
+        first = self.replies[reply]
+        region = region_box(first, box, phrase, mask, picture, box_scale)
+        prompt = second_prompt(first.prompt, first.shown(picture).image.crop(region))
+        self.looks.append(Look(region, picture, first, self._say(prompt, max_new_tokens, **generate)))
+        self._forget()
+        return self.looks[-1]
+
+    def save(self, folder: str | Path) -> None:
+        """Writes pictures, questions, replies and masks into a folder; `load` reads it."""
+        from flmm.chat.saving import save
+
+        save(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | Path, model: GroundingModel) -> Conversation:
+        """Goes on with a conversation that was saved.
+
+        Args:
+            folder: What `save` wrote.
+            model: The model that it was held with.
+
+        Raises:
+            FileNotFoundError: When there is no conversation in the folder.
+            ValueError: When another LMM said what is there.
+        """
+        from flmm.chat.saving import load
+
+        return load(folder, model)
+
+    def _turn(self, question: str | None) -> Turn:
+        question = self.model.builder.format.question if question is None else question
+        if not question.strip():
+            raise ValueError("the question is empty: ask something about the picture")
+        return Turn(question, len(self.pictures) - sum(turn.pictures for turn in self._turns()))
+
+    def _turns(self) -> list[Turn]:
+        """All that was asked and replied."""
+        asked = [(reply, reply.prompt.turns[-1]) for reply in self.replies]
+        return [Turn(turn.question, turn.pictures, reply.token_ids) for reply, turn in asked]
+
+    def _prompt(self, question: str | None) -> Prompt:
+        prompt = Prompt(self.model, tuple(self.pictures), (*self._turns(), self._turn(question)), self.system)
+        self.model.builder.format.ids(prompt.turns, self.system)
+        return prompt
+
+    def _say(self, prompt: Prompt, max_new_tokens: int, **generate: Any) -> Reply:
+        self._stop.clear()
+        tokenizer = self.model.builder.tokenizer
+        criteria = [*generate.pop("stopping_criteria", []), StopWhen(self._stop)]
+        if "stop_strings" in generate:
+            generate.setdefault("tokenizer", tokenizer)
+        rules = {"do_sample": False, "stopping_criteria": StoppingCriteriaList(criteria)} | generate
+        try:
+            answer = self.model.model.read.generate(prompt.sample(), max_new_tokens, self.memory, **rules)
+        except TooLongError as error:
+            raise TooLongError(
+                f"{error}. {len(self.replies)} replies and {len(self.pictures)} pictures come before the question: "
+                "`reset()` forgets the replies, a smaller max_new_tokens leaves more room"
+            ) from error
+        ended = answer.next_id in tokenizer.all_special_ids or "stop_strings" in generate
+        cut = self._stop.is_set() or (len(answer.token_ids) == max_new_tokens and not ended)
+        return Reply(prompt, answer.token_ids.tolist(), answer if answer.attention else None, cut)
+
+    def _pieces(self, prompt: Prompt, max_new_tokens: int, generate: dict[str, Any]) -> Iterator[str]:
+        tokenizer = self.model.builder.tokenizer
+        pieces = Pieces(lambda ids: tokenizer.decode(ids, skip_special_tokens=True).strip())
+        with ThreadPoolExecutor(1) as pool:
+            said = pool.submit(self._say, prompt, max_new_tokens, streamer=pieces, **generate)
+            said.add_done_callback(lambda _: pieces.queue.put(None))
+            try:
+                yield from iter(pieces.queue.get, None)
+            finally:
+                self.stop()
+            reply = said.result()
+        self.replies.append(reply)
+        self._forget()
+        if rest := reply.text.removeprefix(pieces.sent):
+            yield rest
+
+    def _forget(self) -> None:
+        """Gives up what the oldest replies attended to, until the memory bound is kept."""
+        replies = [*self.replies, *(look.second for look in self.looks)]
+        kept = [reply for reply in replies if reply.answer is not None]
+        used = sum(reply.answer.num_bytes for reply in kept if reply.answer is not None)
+        for reply in kept:
+            if used <= self.memory:
+                return
+            assert reply.answer is not None
+            used -= reply.answer.num_bytes
+            reply.answer = None

@@ -2,6 +2,8 @@
 
 import re
 
+from flmm.datasets.phrases import Span
+
 BEGIN = r"(?:an?|the|this|that|these|those|his|her|its|their|two|three|four|five|six|several|some|many)"
 END = (
     r"in|on|at|of|over|under|above|below|behind|beside|near|next|between|with|without|to|from|by|into|onto|and|or|"
@@ -10,7 +12,7 @@ END = (
 PHRASE = re.compile(rf"\b{BEGIN}(?:\s+(?!(?:{END}|{BEGIN})\b)[\w'-]+){{1,5}}", re.IGNORECASE)
 
 
-def noun_phrases(text: str) -> list[str]:
+def noun_phrases(text: str) -> list[Span]:
     """Runs of words that begin with a determiner or number and end before a preposition, verb or full stop.
 
     Good enough for captions such as "a red circle above two small squares". A word may be one too many where a
@@ -20,6 +22,7 @@ def noun_phrases(text: str) -> list[str]:
         text: An English sentence.
 
     Returns:
-        The phrases in order; the whole text when there is none.
+        The characters (start, end) of the phrases in order; the whole text when there is none.
     """
-    return PHRASE.findall(text) or [text.strip()]
+    whole = (len(text) - len(text.lstrip()), len(text.rstrip()))
+    return [found.span() for found in PHRASE.finditer(text)] or [whole]

@@ -38,19 +38,22 @@ def run(args: argparse.Namespace) -> int:
         FileNotFoundError: When the picture, config or checkpoint does not exist.
         ValueError: When one of them cannot be read, a phrase is not in the text, or a result cannot be written.
     """
-    from flmm.api import as_picture, load
+    from flmm.api import load, usable_device
+    from flmm.datasets.images import as_picture
     from flmm.datasets.phrases import find_phrases
+    from flmm.evaluation.drawings import save_picture
     from flmm.evaluation.tables import print_table
 
+    device = usable_device(args.device)
     picture = as_picture(args.image)  # errors in what was typed come before the model is loaded
     phrases = args.phrase or [args.text]
     find_phrases(args.text, phrases)
     out, npz = writable(args.out), args.npz and in_folder(args.npz)
-    grounding = load(args.config, args.checkpoint, args.device).ground(picture, args.text, phrases)
-    grounding.draw().save(out)
-    print_table(f"{args.image} -> {out}", ("phrase", "score", "pixels", "box x0 y0 x1 y1"), rows(grounding))
-    if npz:
+    grounding = load(args.config, args.checkpoint, device).ground(picture, args.text, phrases)
+    if npz:  # what took long comes first: a drawing may fail
         save_arrays(grounding, npz)
+    print_table(f"{args.image} -> {out}", ("phrase", "score", "pixels", "box x0 y0 x1 y1"), rows(grounding))
+    save_picture(grounding.draw(), out)
     return 0
 
 

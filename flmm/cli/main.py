@@ -12,6 +12,8 @@ from flmm import __version__
 # Each module has `add_arguments(parser)` and `run(args) -> exit status`.
 COMMANDS = {
     "ground": ("flmm.cli.ground", "find the phrases of a sentence in a picture"),
+    "chat": ("flmm.cli.chat", "talk about pictures, ground and explain what is said"),
+    "cases": ("flmm.cli.cases", "ask questions whose answers are known, and report what fails"),
     "train": ("flmm.cli.train", "train a head; what `xtuner train` does, with a true exit status"),
     "data check": ("flmm.datasets.check", "validate data folders and say where the missing comes from"),
     "data shapes": ("flmm.cli.data_shapes", "make the shapes data set"),

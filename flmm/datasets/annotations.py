@@ -1,8 +1,10 @@
 """Reading annotation files of hundreds of megabytes: only what is asked for becomes Python objects."""
 
 import gc
+import json
 import mmap
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +84,36 @@ def decode_file(path: str | Path, decoder: msgspec.json.Decoder) -> Any:
         content = _mapped(path) if os.path.isfile(path) else get(str(path))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no annotation file {path}: {CURE}") from error
-    return decode(content, decoder, path)
+    except OSError as error:
+        raise ValueError(f"annotation file {path} cannot be read ({error}): {CURE}") from error
+    content = _utf8(content, path)
+    try:
+        return decode(content, decoder, path)
+    except ValueError:
+        if (without := _UNDEFINED.sub(_null, content)) == content:
+            raise
+        return decode(without, decoder, path)
+
+
+# NaN and Infinity, which Python's json writes though JSON has no such numbers; strings are matched to be passed over.
+_UNDEFINED = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity)\b')
+
+
+def _null(match: re.Match[bytes]) -> bytes:
+    return match[0] if match[0].startswith(b'"') else b"null"
+
+
+def _utf8(content: Any, source: str | Path) -> Any:
+    """JSON without byte order mark, as UTF-8; a file that is so already is not copied."""
+    encoding = json.detect_encoding(content[:4])
+    if encoding == "utf-8":
+        return content
+    if encoding == "utf-8-sig":
+        return memoryview(content)[3:]
+    try:
+        return bytes(content).decode(encoding).encode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source} looks like {encoding} but is not ({error}): save it as UTF-8; {CURE}") from error
 
 
 def decode(content: Any, decoder: msgspec.json.Decoder, source: str | Path) -> Any:
@@ -92,7 +123,11 @@ def decode(content: Any, decoder: msgspec.json.Decoder, source: str | Path) -> A
     except msgspec.ValidationError as error:
         raise ValueError(f"{source} has another format than it should: {error}; {CURE}") from error
     except msgspec.DecodeError as error:
-        raise ValueError(f"{source} is not complete JSON ({error}): fetch it again; {CURE}") from error
+        cut = "truncated" in str(error)
+        what = f"is not complete JSON ({error}): fetch it again" if cut else f"is no JSON ({error}): correct it"
+        raise ValueError(f"{source} {what}; {CURE}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source} is not UTF-8 ({error}): save it as UTF-8; {CURE}") from error
 
 
 def _mapped(path: str | Path) -> Any:

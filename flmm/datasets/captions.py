@@ -1,5 +1,6 @@
 """Panoptic Narrative Grounding captions joined with COCO's panoptic annotation, compact in memory."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -59,6 +60,7 @@ class _Narrative(Struct, gc=False):
 class _Annotation(Struct, gc=False):
     image_id: int
     segments_info: Raw
+    file_name: str = ""
 
 
 class _Info(Struct, gc=False):
@@ -125,7 +127,7 @@ def read_captions(
 
 
 class Panoptic(Mapping[int, PanopticImage]):
-    """COCO's panoptic annotation by image id. PNGs are named like the images, as mmdet does it.
+    """COCO's panoptic annotation by image id. PNGs are those that it names, else named like the images.
 
     The segments of an image are decoded each time they are asked for: 1.3 million of them as objects would take
     ten times the memory of the file.
@@ -143,7 +145,7 @@ class Panoptic(Mapping[int, PanopticImage]):
         self._path = path
         self._isthing = {category.id: category.isthing for category in content.categories}
         self._images = {image.id: image for image in content.images}
-        self._infos = {annotation.image_id: annotation.segments_info for annotation in content.annotations}
+        self._annotations = {annotation.image_id: annotation for annotation in content.annotations}
 
     def __len__(self) -> int:
         return len(self._images)
@@ -153,12 +155,15 @@ class Panoptic(Mapping[int, PanopticImage]):
 
     def __getitem__(self, image_id: int) -> PanopticImage:
         image = self._images[image_id]
-        png = image.file_name.replace(".jpg", ".png")
+        annotation = self._annotations.get(image_id)
+        named = annotation.file_name if annotation is not None else ""
+        png = named or os.path.splitext(image.file_name)[0] + ".png"
         return PanopticImage(image.file_name, png, image.height, image.width, self._things(image_id))
 
     def _things(self, image_id: int) -> dict[int, bool]:
-        raw = self._infos.get(image_id)
-        infos = [] if raw is None else decode(raw, _INFOS, f"{self._path}, image {image_id}")
+        annotation = self._annotations.get(image_id)
+        source = f"{self._path}, image {image_id}"
+        infos = [] if annotation is None else decode(annotation.segments_info, _INFOS, source)
         try:
             return {info.id: self._isthing[info.category_id] for info in infos}
         except KeyError as error:  # which a Mapping would take for an image that is not there

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flmm.datasets.check_parts import PARTS, Report
+from flmm.datasets.shapes import MANIFEST
 
 
 def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> Report:
@@ -13,13 +14,18 @@ def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> 
     Args:
         root: A directory laid out like `data/coco` (docs/data.md), or one that holds such directories. One that is
             neither is checked as what it is to become, so that everything missing is named with its source.
-        sample: Number of items of each part whose pictures and masks are opened; 0 opens all.
+        sample: Number of items of each part whose pictures and masks are opened; 0 or less opens all.
         only: Names of `PARTS` to check; all without.
 
     Returns:
         The report; `report.is_broken` tells whether something needed is missing or unsound.
     """
     root, report = Path(root), Report(sample)
+    if root.exists() and not root.is_dir():
+        report.broken(
+            root, "a file, not a folder", "name a folder laid out like data/coco, or one that holds such folders"
+        )
+        return report
     layouts = [root] if is_layout(root) else [path for path in sorted(root.glob("*")) if is_layout(path)]
     if not layouts:
         report.broken(
@@ -27,8 +33,11 @@ def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> 
         )
         layouts = [root / "coco" if root.name == "data" else root]
     for layout in layouts:
+        if (layout / MANIFEST).is_file():
+            report.source = f"`flmm data shapes --out {layout}` makes {layout}; move what is there away first"
         for name in only or PARTS:
             PARTS[name](layout, report)
+        report.source = ""
     return report
 
 
@@ -42,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "root", nargs="?", default="data", help="data/coco, data/shapes or their parent (default: data)"
     )
-    parser.add_argument("--sample", type=int, default=50, help="items per part whose files are opened, 0 for all")
+    parser.add_argument(
+        "--sample", type=int, default=50, help="items per part whose files are opened, 0 or less for all"
+    )
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=[], help="check these parts only")
 
 
@@ -54,17 +65,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(report: Report) -> None:
-    """Print the report as a table, and the cures below it."""
+    """Print the report as a table, and the cures below it; in a file or pipe one line for each finding."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
 
-    table = Table("", Column("what", overflow="fold"), "finding", title="data")
-    colours = {"ok": "green", "note": "yellow", "broken": "red"}
-    for finding in report.findings:
-        table.add_row(f"[{colours[finding.state]}]{finding.state}", escape(finding.what), escape(finding.text))
     console = Console()
-    console.print(table)
+    table = Table("", Column("what", overflow="fold"), Column("finding", overflow="fold"), title="data")
+    colours = {"ok": "green", "note": "yellow", "broken": "red"}
+    for state, what, text, _ in report.findings:
+        if console.is_terminal:
+            table.add_row(f"[{colours[state]}]{state}", escape(what), escape(text))
+        else:
+            console.print(f"{state:7}{what}: {text}", soft_wrap=True, markup=False)
+    if console.is_terminal:
+        console.print(table)
     for cure in dict.fromkeys(finding.cure for finding in report.findings if finding.cure):
         console.print(f"- {escape(cure)}", soft_wrap=True)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from flmm.datasets.annotations import CocoImage, no_collection
 from flmm.datasets.captions import Panoptic, problem_of, read_segments, segment_map
 from flmm.datasets.images import as_annotated, read_image
-from flmm.datasets.refcoco import Instance, read_instances, read_refs
+from flmm.datasets.refcoco import Instance, Ref, read_instances, read_refs, ref_problem
+from flmm.masks import has_pixels
 
 COCO = "http://images.cocodataset.org"
 PANOPTIC = f"{COCO}/annotations/panoptic_annotations_trainval2017.zip (the PNG folders are zip files inside it)"
@@ -35,11 +35,15 @@ class Report:
     """Findings of a check, in order.
 
     Args:
-        sample: Number of items of each part whose files are opened; 0 opens all.
+        sample: Number of items of each part whose files are opened; 0 or less opens all.
+
+    Attributes:
+        source: Where all of the data comes from; replaces the sources of the parts while it is set.
     """
 
     def __init__(self, sample: int = 50) -> None:
         self.sample = sample
+        self.source = ""
         self.findings: list[Finding] = []
 
     @property
@@ -57,7 +61,7 @@ class Report:
 
     def broken(self, what: str | Path, text: str, cure: str = "") -> None:
         """Something needed is missing or unsound."""
-        self.findings.append(Finding("broken", str(what), text, cure))
+        self.findings.append(Finding("broken", str(what), text, self.source or cure))
 
     def problems(self, what: str | Path, problems: Sequence[str], of: str, cure: str = "") -> None:
         """Broken with the number of problems and the first, or ok."""
@@ -68,7 +72,7 @@ class Report:
 
     def chosen(self, items: Sequence[Any]) -> Sequence[Any]:
         """The items whose files are opened; always the same ones."""
-        if not self.sample or self.sample >= len(items):
+        if self.sample <= 0 or self.sample >= len(items):
             return items
         return random.Random(0).sample(items, self.sample)
 
@@ -105,11 +109,11 @@ def check_refs(root: Path, report: Report, name: str, refs_file: str) -> None:
     if known is None or refs is None:
         _folders({pictures: zips}, report)
         return
-    images, annotations = known
-    problems = [p for ref in refs if (p := _ref_problem(ref, annotations, images))]
+    images, instances = known
+    problems = [p for ref in refs if (p := _object_problem(ref, images, instances))]
     splits = ", ".join(f"{split} {count}" for split, count in sorted(Counter(r["split"] for r in refs).items()))
     report.problems(root / name / refs_file, problems, f"{len(refs)} objects ({splits})", source)
-    used = sorted({ref["image_id"] for ref in refs} & set(images))
+    used = sorted({ref.get("image_id") for ref in refs} & set(images))
     _folder(pictures, {images[i].file_name for i in used}, zips, report)
     chosen = report.chosen(used)
     found = [p for i in chosen if (p := _image_problem(images[i], pictures / images[i].file_name))]
@@ -185,24 +189,11 @@ def _image_problem(image: CocoImage, path: Path) -> str:
     return ""
 
 
-def _ref_problem(ref: dict[str, Any], annotations: dict[int, Instance], images: dict[int, CocoImage]) -> str:
-    annotation = annotations.get(ref["ann_id"])
-    if annotation is None:
-        return f"object {ref['ref_id']}: no annotation {ref['ann_id']}"
-    if ref["image_id"] not in images:
-        return f"object {ref['ref_id']}: no image {ref['image_id']}"
-    if not all(sentence["raw"].strip() for sentence in ref["sentences"]) or not ref["sentences"]:
-        return f"object {ref['ref_id']} has an empty expression"
-    if not _has_pixels(annotation.shape, images[ref["image_id"]]):
+def _object_problem(ref: Ref, images: dict[int, CocoImage], instances: dict[int, Instance]) -> str:
+    """What would be refused when it is loaded, or when its sample is made."""
+    if problem := ref_problem(ref, images, instances):
+        return problem
+    image = images[ref["image_id"]]
+    if not has_pixels(instances[ref["ann_id"]].shape, image.height, image.width):
         return f"annotation {ref['ann_id']} covers no pixel of image {ref['image_id']}: its mask would be empty"
     return ""
-
-
-def _has_pixels(shape: Any, image: CocoImage) -> bool:
-    """Whether a COCO segmentation (polygons, or run lengths) makes a mask that is not empty."""
-    if isinstance(shape, list):
-        shape = [polygon for polygon in shape if len(polygon) >= 6 and len(polygon) % 2 == 0]
-        return bool(shape) and bool(coco_mask.area(coco_mask.frPyObjects(shape, image.height, image.width)).any())
-    if isinstance(shape["counts"], list):
-        shape = coco_mask.frPyObjects(shape, *shape["size"])
-    return bool(coco_mask.area(shape))

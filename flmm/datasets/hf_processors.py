@@ -7,10 +7,10 @@ from typing import Any
 from transformers import AutoProcessor
 from transformers.image_processing_utils import select_best_resolution
 from transformers.image_processing_utils_fast import BaseImageProcessorFast
-from transformers.image_utils import ChannelDimension, make_flat_list_of_images
+from transformers.image_utils import ChannelDimension
 from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
-from flmm.datasets.padding import Size, as_rgb, meta_data
+from flmm.datasets.padding import Size, meta_data, rgb_pictures
 
 _TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
 Layout = Callable[[Any, Size, Mapping[str, Any]], Size]
@@ -59,16 +59,26 @@ class HFImageProcessor:
             `lmm_inputs` (what else the processor gives, and `layout`), `image_sizes`, `meta_datas` (the picture
             fills its frame).
         """
-        flat: list[Any] = make_flat_list_of_images(images)  # type: ignore[assignment]
-        pictures: list[Any] = [as_rgb(image) for image in flat]
-        outputs = [self._process(picture) for picture in pictures]
+        pictures = rgb_pictures(images)
+        outputs = [self._process([picture]) for picture in pictures]
         sizes = [(picture.height, picture.width) for picture in pictures]
+        if self.layout is not None:
+            for output, size in zip(outputs, sizes, strict=True):
+                output["layout"] = self.layout(self.processor, size, self.kwargs)
         return {
             "pixel_values": [output.pop("pixel_values") for output in outputs],
             "image_token_ids": [output["input_ids"][0, : -self.trim or None] for output in outputs],
             "lmm_inputs": [{key: output[key] for key in output if key not in _TEXT} for output in outputs],
             "image_sizes": sizes,
             "meta_datas": [meta_data(size, size, (0, 0)) for size in sizes],
+        }
+
+    def join(self, images: Any) -> dict[str, Any]:
+        """Several pictures as the model reads them in one text: `pixel_values` and `lmm_inputs`."""
+        output = self._process(rgb_pictures(images))
+        return {
+            "pixel_values": output.pop("pixel_values"),
+            "lmm_inputs": {key: output[key] for key in output if key not in _TEXT},
         }
 
     def image_tokens(self, processed: Mapping[str, Any]) -> list[int]:
@@ -81,18 +91,16 @@ class HFImageProcessor:
         fast = isinstance(self.processor.image_processor, BaseImageProcessorFast)
         return {} if fast else {"input_data_format": ChannelDimension.LAST}
 
-    def _process(self, picture: Any) -> dict[str, Any]:
-        text = {"text": [self.image_token], "add_special_tokens": False}
+    def _process(self, pictures: list[Any]) -> dict[str, Any]:
+        text = {"text": [self.image_token * len(pictures)], "add_special_tokens": False}
         try:
-            output = dict(self.processor(images=[picture], **text, return_tensors="pt", **self._format, **self.kwargs))
+            return dict(self.processor(images=pictures, **text, return_tensors="pt", **self._format, **self.kwargs))
         except ValueError as error:
+            sizes = ", ".join(f"{picture.height} x {picture.width}" for picture in pictures)
             raise ValueError(
-                f"{type(self.processor).__name__} cannot read a picture of {picture.height} x {picture.width} pixels "
+                f"{type(self.processor).__name__} cannot read a picture of {sizes} pixels "
                 f"(height x width): {error}. Crop or enlarge it"
             ) from error
-        if self.layout is not None:
-            output["layout"] = self.layout(self.processor, (picture.height, picture.width), self.kwargs)
-        return output
 
 
 def split_layout(processor: Any, size: Size, call: Mapping[str, Any]) -> Size:

@@ -1,17 +1,86 @@
-"""Reading pictures, in the orientation that their masks or their viewer expect."""
+"""The one way to read a picture: from a file, a PIL picture or an array to upright RGB."""
 
 import io
+import os
+import struct
+import zlib
 from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.fileio import get
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
+from PIL.Image import Transpose
+
+ImageSource = str | os.PathLike | Image.Image | np.ndarray
+
+# Pillow's decoders and its reader of EXIF data meet damaged bytes with any of these.
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+_TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
 
 
-def read_image(path: str | Path, backend_args: Mapping[str, Any] | None = None) -> Image.Image:
+def as_picture(image: ImageSource) -> Image.Image:
+    """Make an upright RGB picture of a file, a PIL picture or an array.
+
+    16-bit pictures are scaled to 8 bits. What is transparent is laid on white.
+
+    Args:
+        image: File, turned as its EXIF orientation says; PIL picture of any mode, likewise; or array [H, W], [H, W, 1],
+            [H, W, 3] or [H, W, 4] (the last is opacity) of uint8 or uint16.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a picture, truncated, or pixels of no known range.
+    """
+    if isinstance(image, str | os.PathLike):
+        return load_image(image)
+    if isinstance(image, np.ndarray):
+        return as_rgb(image)
+    if isinstance(image, Image.Image):
+        source = str(getattr(image, "filename", "") or "the picture")
+        return as_rgb(upright(_decoded(image, source)), source)
+    raise ValueError(
+        f"{type(image).__module__}.{type(image).__qualname__} is no picture: give a file, a PIL picture, or an array "
+        "[H, W, 3] of uint8"
+    )
+
+
+def _decoded(image: Image.Image, source: str) -> Image.Image:
+    """Decode now what `Image.open` put off, so that damage is noticed here."""
+    try:
+        image.load()
+    except DAMAGED as error:
+        raise ValueError(f"{source} cannot be decoded ({error}): its file is damaged, cut or closed") from error
+    return image
+
+
+def load_image(path: str | os.PathLike) -> Image.Image:
+    """Read a user's picture as RGB, upright as its EXIF orientation says. Same errors as `read_image`."""
+    return as_rgb(upright(read_image(path)), str(path))
+
+
+def read_image(path: str | os.PathLike, backend_args: Mapping[str, Any] | None = None) -> Image.Image:
     """Read and decode a picture; its mode and orientation stay as stored.
 
     Args:
@@ -21,20 +90,47 @@ def read_image(path: str | Path, backend_args: Mapping[str, Any] | None = None) 
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not a picture, or truncated.
+        ValueError: Not a picture, truncated, or it cannot be fetched.
     """
+    content = _content(str(path), usable_backend(backend_args))
     try:
-        image = Image.open(io.BytesIO(get(str(path), backend_args=usable_backend(backend_args))))
+        image = Image.open(io.BytesIO(content))
         image.load()
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} is too large to decode safely: {error}") from error
+    except DAMAGED as error:
+        raise ValueError(f"{path} {_fault(content)} ({error})") from error
+    return image
+
+
+def _content(path: str, backend: dict[str, Any] | None) -> bytes:
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder: name a picture in it")
+    try:
+        return get(path, backend_args=backend)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"no image {path}: run `flmm data check` to see what is missing and its source"
         ) from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} is too large to decode safely: {error}") from error
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be decoded ({error}): the file is damaged or cut, fetch it again") from error
-    return image
+    except OSError as error:
+        advice = "download it and name the file" if "://" in path else "make it readable"
+        raise ValueError(f"{path} cannot be read ({error}): {advice}") from error
+
+
+def _fault(content: bytes) -> str:
+    """Say why bytes are no picture, as far as their beginning tells."""
+    head = content[:512].lstrip().lower()
+    if not content:
+        return "is an empty file: fetch it again"
+    if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"{")):
+        return "is a text or web page, no picture: the download failed, or it is a drawing to be saved as PNG"
+    if content[4:8] == b"ftyp":
+        return "is a HEIC picture or a film, which cannot be read: save it as JPEG or PNG"
+    try:
+        Image.open(io.BytesIO(content))
+    except DAMAGED:
+        return f"is no picture of a known format (it begins with {content[:8]!r}): save it as JPEG or PNG"
+    return "cannot be decoded: the file is damaged or cut, fetch it again"
 
 
 def usable_backend(backend_args: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -45,20 +141,87 @@ def usable_backend(backend_args: Mapping[str, Any] | None) -> dict[str, Any] | N
     return dict(backend_args)
 
 
-def load_image(path: str | Path) -> Image.Image:
-    """A user's picture as RGB, upright as its EXIF orientation says. Same errors as `read_image`."""
-    image = ImageOps.exif_transpose(read_image(path))
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF orientation says; damaged EXIF data are passed over, as viewers do."""
+    turn = _turn(image)
+    return image if turn is None else _without_turn(image.transpose(turn))
+
+
+def _turn(image: Image.Image) -> Transpose | None:
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except DAMAGED:
+        return None
+
+
+def _without_turn(image: Image.Image) -> Image.Image:
+    """Forget the orientation of a copy, else the next reader turns it once more."""
+    for key in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
+        image.info.pop(key, None)
+    return image
+
+
+def as_rgb(image: Image.Image | np.ndarray, source: str = "the picture") -> Image.Image:
+    """Make RGB of a picture of any mode, or of an array. Same arguments and errors as `convertible`."""
+    image = convertible(image, source)
+    try:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except ValueError as error:
+        raise ValueError(f"{source}: a picture of mode {image.mode} cannot be made RGB ({error})") from error
+
+
+def convertible(image: Image.Image | np.ndarray, source: str = "the picture") -> Image.Image:
+    """Make a picture that PIL converts to RGB as a viewer shows it: 8 bits, and what is transparent on white.
+
+    Args:
+        image: The picture, which keeps its orientation; returned as it is when PIL does it right.
+        source: Names the picture in errors.
+
+    Raises:
+        ValueError: For pixels of no known range, or none at all.
+    """
+    if isinstance(image, np.ndarray):
+        image = _of_array(image)
     if image.mode in ("I", "F"):
         raise ValueError(
-            f"{path}: its pixels are 32-bit numbers (mode {image.mode}) of no known range: save it in 8 bits"
+            f"{source}: its pixels are 32-bit numbers (mode {image.mode}) of no known range: save it in 8 bits"
         )
-    if image.mode.startswith("I;16"):  # PIL cuts 16-bit greys at 255: nearly all would turn white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
+    if 0 in image.size:
+        raise ValueError(f"{source} is {image.width} x {image.height} (width x height): it has no pixel")
+    if image.mode.startswith("I;16"):
+        return _of_grey16(image)
+    return _on_white(image) if image.has_transparency_data else image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _of_grey16(image: Image.Image) -> Image.Image:
+    """PIL cuts 16-bit greys at 255, so nearly all would turn white: keep the upper 8 bits instead."""
+    values = np.asarray(image)
+    pixels = (values >> 8).astype(np.uint8)
+    if isinstance(clear := image.info.get("transparency"), int):
+        pixels[values == clear] = 255
+    return Image.fromarray(pixels)
+
+
+def _of_array(array: np.ndarray) -> Image.Image:
+    """Make a PIL picture of an array of 8 or 16 bits."""
+    planes = array[..., None] if array.ndim == 2 else array
+    known = planes.ndim == 3 and planes.shape[2] in (1, 3, 4) and array.dtype.kind == "u" and array.dtype.itemsize <= 2
+    if not known or 0 in array.shape:
+        raise ValueError(
+            f"array {array.shape} of {array.dtype}: a picture must be [H, W, 3], [H, W, 4] or [H, W] of uint8 or "
+            "uint16; for numbers from 0 to 1 give (255 * array).round().astype('uint8')"
+        )
+    pixels = planes if array.dtype.itemsize == 1 else (planes >> 8).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 
 def as_annotated(image: Image.Image, size: tuple[int, int], source: str) -> Image.Image:
-    """The picture in the orientation its masks were drawn in: as stored, else as its EXIF entry turns it.
+    """Turn a picture to how its masks were drawn: as stored, else as its EXIF entry says; make it `convertible`.
 
     Args:
         image: Picture as stored.
@@ -66,13 +229,12 @@ def as_annotated(image: Image.Image, size: tuple[int, int], source: str) -> Imag
         source: Names the picture in errors.
 
     Raises:
-        ValueError: It fits neither.
+        ValueError: It fits neither, or its pixels have no known range.
     """
-    if (image.height, image.width) == tuple(size):
-        return image
-    upright = ImageOps.exif_transpose(image)
-    if (upright.height, upright.width) == tuple(size):
-        return upright
+    for picture in (image, upright(image)):
+        if (picture.height, picture.width) == tuple(size):
+            picture = convertible(picture, source)
+            return picture if _turn(picture) is None else _without_turn(picture.copy())
     raise ValueError(
         f"{source}: the image is {image.height} x {image.width} (height x width) but its masks are "
         f"{size[0]} x {size[1]}: they belong to different pictures, or one of them was resized"

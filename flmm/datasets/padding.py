@@ -9,19 +9,26 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.image_transforms import normalize, rescale, resize
 from transformers.image_utils import ChannelDimension, make_flat_list_of_images, to_numpy_array
 
+from flmm.datasets.images import as_rgb
+
 LAST = ChannelDimension.LAST
 Size = tuple[int, int]
 
 
 def rgb_arrays(images: Any) -> list[np.ndarray]:
-    """One image or a list of them (PIL of any mode, or [H, W, 3] arrays) as uint8 [H, W, 3] arrays."""
+    """One image or a list of them (PIL of any mode, or arrays, see `as_rgb`) as uint8 [H, W, 3] arrays."""
+    return [np.array(picture) for picture in rgb_pictures(images)]
+
+
+def rgb_pictures(images: Any) -> list[Image.Image]:
+    """One image or a list of them as RGB pictures; transparency that is left is dropped, as the reference does it."""
     flat: list[Any] = make_flat_list_of_images(images)  # type: ignore[assignment]
-    return [to_numpy_array(as_rgb(image)) for image in flat]
+    return [as_rgb(_opaque(image) if isinstance(image, Image.Image) else to_numpy_array(image)) for image in flat]
 
 
-def as_rgb(image: Any) -> Any:
-    """A PIL image of any mode in RGB, its transparency dropped; transformers 5 would lay it on white."""
-    return image.convert("RGB") if isinstance(image, Image.Image) else image
+def _opaque(image: Image.Image) -> Image.Image:
+    drops = image.has_transparency_data and not image.mode.startswith("I;16")
+    return image.convert("RGB") if drops else image
 
 
 def scaled(length: int, numerator: int, denominator: int) -> int:

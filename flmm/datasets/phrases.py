@@ -5,17 +5,22 @@ special tokens. Training on captions whose pieces are given (Panoptic Narrative 
 sentence that a user typed both end in `encode_pieces`, so the language model reads the same tokens in both.
 """
 
-import re
-from collections.abc import Sequence
+import itertools
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-Span = tuple[int, int]
+from flmm.datasets.folding import Folded, fold, occurrences
+from flmm.datasets.places import Span, in_order, overlap, together
+
+Phrases = str | Sequence[str | Span]
 Piece = tuple[str, int]
 
 NO_PHRASE = -1
 
 
 def encode_phrases(
-    tokenizer, text: str, phrases: Sequence[str | Span], prompt_ids: Sequence[int] = ()
+    tokenizer, text: str, phrases: Phrases, prompt_ids: Sequence[int] = ()
 ) -> tuple[list[int], list[int]]:
     """Token ids of a text and the phrase each token belongs to.
 
@@ -90,35 +95,64 @@ def split_text(text: str, spans: Sequence[Span]) -> list[Piece]:
     return [piece for piece in pieces if piece[0] or piece[1] != NO_PHRASE]
 
 
-def find_phrases(text: str, phrases: Sequence[str | Span]) -> list[Span]:
-    """Where each phrase stands in the text, as (start, end) character positions.
+def as_phrases(phrases: Phrases) -> list[str | Span]:
+    """Phrases as a list; words alone are one phrase.
 
-    Letter case and the kind of white space do not matter. Whole words are preferred; inside words is accepted
-    when there is no other place, because scripts such as Chinese do not part words. A phrase that is given
-    several times takes successive occurrences. Longer phrases choose first, so that "dog" does not take a
-    part of "the dog".
+    Raises:
+        ValueError: No phrase, or something that is neither words nor a pair of positions.
+    """
+    listed = [phrases] if isinstance(phrases, str) else list(phrases)
+    if not listed:
+        raise ValueError("no phrase is given: name at least one phrase of the text")
+    return [phrase if isinstance(phrase, str) else _span(phrase, listed) for phrase in listed]
+
+
+def _span(phrase: Any, phrases: Sequence[Any]) -> Span:
+    try:
+        start, end = (operator.index(position) for position in phrase)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{phrase!r} of phrases={phrases!r} is no phrase: write words, or (start, end) character positions, "
+            "e.g. phrases=['a dog', (10, 15)]"
+        ) from error
+    return start, end
+
+
+def find_phrases(text: str, phrases: Phrases) -> list[Span]:
+    """Find where each phrase stands in the text.
+
+    Letter case, the kind of white space, invisible characters and the way of writing accents and apostrophes do not
+    matter (`folding`). Whole words are preferred; inside words is accepted when there is no other place. A phrase that
+    is given several times takes successive occurrences. Longer phrases choose first, so that "dog" does not take a
+    part of "the dog"; where this leaves a phrase without a place, all are placed together.
+
+    Args:
+        text: The text.
+        phrases: M phrases, each its words or its (start, end); words alone are one phrase.
+
+    Returns:
+        M pairs (start, end) of character positions in `text`.
 
     Raises:
         ValueError: Empty text, no phrase, a phrase that is not (often enough) in the text, a span outside the
             text, spans that overlap: a token can belong to one phrase only.
     """
-    if not text.strip():
-        raise ValueError("the text is empty: give the sentence whose phrases are to be grounded")
-    if not phrases:
-        raise ValueError(f"no phrase is given: name at least one phrase of {text!r}")
-    spans: dict[int, Span] = {}
-    for index, phrase in enumerate(phrases):
-        if not isinstance(phrase, str):
-            spans[index] = _checked_span(text, phrase)
-    words = [(index, phrase) for index, phrase in enumerate(phrases) if isinstance(phrase, str)]
-    for index, phrase in sorted(words, key=lambda item: -len(item[1])):
-        spans[index] = _first_free(text, phrase, list(spans.values()))
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"the text is empty ({text!r}): give the sentence whose phrases are to be grounded")
+    listed = as_phrases(phrases)
+    spans = {index: _checked_span(text, phrase) for index, phrase in enumerate(listed) if not isinstance(phrase, str)}
     _check_overlap(text, spans.values())
-    return [spans[index] for index in range(len(phrases))]
+    folded = fold(text)
+    places = {index: _places(text, folded, phrase) for index, phrase in enumerate(listed) if isinstance(phrase, str)}
+    longest_first = sorted(places, key=lambda index: -len(listed[index]))
+    found = in_order(places, longest_first, spans) or together(places, spans)
+    if found is None:
+        raise ValueError(_crowded(text, listed, places, longest_first, spans))
+    return [found[index] for index in range(len(listed))]
 
 
 def _checked_span(text: str, span: Span) -> Span:
-    start, end = (int(position) for position in span)
+    start, end = span
     if not 0 <= start < end <= len(text):
         raise ValueError(f"span ({start}, {end}) is not inside the text of {len(text)} characters: {text!r}")
     if not text[start:end].strip():
@@ -126,33 +160,35 @@ def _checked_span(text: str, span: Span) -> Span:
     return start, end
 
 
-def _first_free(text: str, phrase: str, taken: Sequence[Span]) -> Span:
-    if not phrase.strip():
+def _places(text: str, folded: Folded, phrase: str) -> list[Span]:
+    """Where a phrase could stand; at least one place."""
+    if not fold(phrase).text.strip():
         raise ValueError(f"a phrase is empty: name words of {text!r}")
-    pattern = r"\s+".join(re.escape(word) for word in phrase.split())
-    whole_words = rf"(?<!\w){pattern}(?!\w)"
-    found = [m.span() for m in re.finditer(whole_words, text, re.IGNORECASE)] or [
-        m.span() for m in re.finditer(pattern, text, re.IGNORECASE)
-    ]
-    for span in found:
-        if not any(_overlap(span, other) for other in taken):
-            return span
-    if not found:
+    if not (found := occurrences(folded, phrase)):
         raise ValueError(f"phrase {phrase!r} is not in the text {text!r}: phrases must be words of the text")
-    raise ValueError(
-        f"phrase {phrase!r} occurs {len(found)} time(s) in {text!r}, each taken by another phrase already: "
-        "a word can belong to one phrase only, so ground overlapping phrases in separate calls"
+    return found
+
+
+def _crowded(
+    text: str,
+    phrases: Sequence[str | Span],
+    places: Mapping[int, Sequence[Span]],
+    order: Sequence[int],
+    fixed: Mapping[int, Span],
+) -> str:
+    """Say which phrase finds no place."""
+    count = next(n for n in range(1, len(order) + 1) if in_order(places, order[:n], fixed) is None)
+    index = order[count - 1]
+    return (
+        f"phrase {phrases[index]!r} occurs {len(places[index])} time(s) in {text!r}, each taken by another phrase "
+        "already: a word can belong to one phrase only, so ground overlapping phrases in separate calls"
     )
 
 
-def _overlap(one: Span, other: Span) -> bool:
-    return one[0] < other[1] and other[0] < one[1]
-
-
-def _check_overlap(text: str, spans) -> None:
+def _check_overlap(text: str, spans: Iterable[Span]) -> None:
     ordered = sorted(spans)
-    for one, other in zip(ordered, ordered[1:], strict=False):
-        if _overlap(one, other):
+    for one, other in itertools.pairwise(ordered):
+        if overlap(one, other):
             raise ValueError(
                 f"phrases {text[slice(*one)]!r} {one} and {text[slice(*other)]!r} {other} overlap: a word "
                 "can belong to one phrase only, so ground them in separate calls"

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from flmm.datasets.annotations import CURE, CocoImage, decode_file, no_collection
+from flmm.masks import segmentation_problem
 
 Ref = dict[str, Any]
 
@@ -42,18 +43,62 @@ def read_instances(path: str | Path) -> tuple[dict[int, CocoImage], dict[int, In
 
 
 def read_refs(path: str | Path) -> list[Ref]:
-    """The references of a refs(...).p.
+    """The references of a refs(...).p, each a dict with a split.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: It is no pickle, or cut.
+        ValueError: It is no pickle, cut, or no list of such references.
     """
     try:
-        return mmengine.load(path, file_format="pkl")
+        refs = mmengine.load(path, file_format="pkl")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no annotation file {path}: {CURE}") from error
-    except (EOFError, pickle.UnpicklingError, ValueError, KeyError, IndexError) as error:
+    except (EOFError, pickle.UnpicklingError, ValueError, LookupError, AttributeError, ImportError, TypeError) as error:
         raise ValueError(f"{path} is no complete pickle ({error}): fetch it again; {CURE}") from error
+    if not isinstance(refs, list | tuple):
+        raise ValueError(f"{path} holds a {type(refs).__name__}, not a list of references; {CURE}")
+    for index, ref in enumerate(refs):
+        if not isinstance(ref, Mapping) or not isinstance(ref.get("split"), str):
+            raise ValueError(f"{path}: reference {index} is no dict with a split (train, val, ...): {_short(ref)}")
+    if not refs:
+        raise ValueError(f"{path} holds no reference; {CURE}")
+    return list(refs)
+
+
+def ref_problem(ref: Ref, images: Mapping[int, CocoImage], instances: Mapping[int, Instance]) -> str:
+    """Say what is wrong with a reference, its object or the object's mask; empty when nothing is."""
+    if absent := [key for key in ("ref_id", "ann_id", "image_id", "sentences") if key not in ref]:
+        return f"object {_short(ref.get('ref_id', ref))} has no {', no '.join(absent)}"
+    name = f"object {ref['ref_id']}"
+    if ref["ann_id"] not in instances:
+        return f"{name}: no annotation {ref['ann_id']!r}"
+    if ref["image_id"] not in images:
+        return f"{name}: no image {ref['image_id']!r}"
+    if problem := _sentences_problem(ref["sentences"]):
+        return f"{name} {problem}"
+    image = images[ref["image_id"]]
+    if problem := segmentation_problem(instances[ref["ann_id"]].shape, image.height, image.width):
+        return f"{name}, annotation {ref['ann_id']} of {image.file_name}: {problem}"
+    return ""
+
+
+def _sentences_problem(sentences: Any) -> str:
+    if not isinstance(sentences, list | tuple):
+        return f"has sentences={_short(sentences)}, not a list"
+    if not sentences:
+        return "has an empty list of sentences, so nothing refers to it: leave the object out"
+    for sentence in sentences:
+        raw = sentence.get("raw") if isinstance(sentence, Mapping) else None
+        if not isinstance(raw, str):
+            return f"has the sentence {_short(sentence)}: write {{'raw': 'the words'}}"
+        if not raw.strip():
+            return "has an empty expression"
+    return ""
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @no_collection()
@@ -76,7 +121,8 @@ def read_items(
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: A file is cut, the split has no reference, or an object or image is missing.
+        ValueError: A file is cut, the split has no reference, or an object, its image, mask or sentences
+            cannot be used.
     """
     refs = read_refs(refs_file)
     objects = _objects(refs, split)
@@ -85,7 +131,12 @@ def read_items(
         raise ValueError(f'No sample in split "{split}" of {refs_file}; it has {", ".join(known)}')
     del refs  # sentences of the other splits
     images, instances = read_instances(instances_file)
-    _check_known(objects.values(), images, instances, f"{instances_file} lacks, but {refs_file} names")
+    problems = [problem for ref in objects.values() if (problem := ref_problem(ref, images, instances))]
+    if problems:
+        raise ValueError(
+            f"{refs_file} with {instances_file}: {len(problems)} of {len(objects)} objects of split {split} "
+            f"cannot be used, the first: {problems[0]}. Are both of the same RefCOCO? {CURE}"
+        )
     return [
         {
             "file_name": images[image].file_name,
@@ -98,18 +149,11 @@ def read_items(
     ]
 
 
-def _objects(refs: Sequence[Ref], split: str) -> dict[int, Ref]:
-    """The reference of each object of a split, by annotation id."""
-    by_id = {ref["ref_id"]: ref for ref in refs}
-    chosen = [by_id[ref["ref_id"]] for ref in refs if ref["split"] == split]
-    return {ref["ann_id"]: ref for ref in chosen}
-
-
-def _check_known(refs: Iterable[Ref], images: Mapping, instances: Mapping, lacks: str) -> None:
-    absent = [f"object {ref['ann_id']}" for ref in refs if ref["ann_id"] not in instances]
-    absent += [f"image {ref['image_id']}" for ref in refs if ref["image_id"] not in images]
-    if absent:
-        raise ValueError(f"{lacks}, {absent[0]} and {len(absent) - 1} others: are both of the same RefCOCO? {CURE}")
+def _objects(refs: Sequence[Ref], split: str) -> dict[Any, Ref]:
+    """The reference of each object of a split, by annotation id; fields that are missing are told later."""
+    by_id = {ref.get("ref_id"): ref for ref in refs}
+    chosen = [by_id[ref.get("ref_id")] for ref in refs if ref["split"] == split]
+    return {ref.get("ann_id"): ref for ref in chosen}
 
 
 def _by_image(refs: Collection[Ref]) -> dict[int, list[Ref]]:

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from flmm.datasets.images import convertible
 from flmm.datasets.masks import frame_masks
-from flmm.datasets.phrases import NO_PHRASE, Span, encode_phrases
+from flmm.datasets.phrases import NO_PHRASE, Phrases, as_phrases, encode_phrases
+from flmm.datasets.prompts import ChatFormat, Turn
 
 IGNORE_INDEX = -100
 IMAGE_TOKEN_INDEX = -200
@@ -40,13 +42,14 @@ class SampleBuilder:
             into the sample under its own name. When it has a method `image_tokens(processed)`, each image
             token of the prompt is replaced by that many, or, where the method returns ids, by these ids.
         tokenizer: Hugging Face tokenizer or config dict.
-        prompt_template: Dict whose `INSTRUCTION` holds `{input}`, the place of the prompt.
+        prompt_template: Dict whose `INSTRUCTION` holds `{input}`, the place of the prompt; more of it: `ChatFormat`.
         prompt: What the user says, image token included.
         image2tensor: Give array pixel values as tensors. False keeps what the processor made (PIL for MGM).
         add_image_token: Add `image_token` to the tokenizer and write its id as -200 (MGM, HPT).
         image_token: The text that stands for the image in the prompt.
 
     Attributes:
+        format: Writes prompts and conversations.
         prompt_ids: Token ids of the templated prompt, before image tokens are repeated or written as -200.
 
     Raises:
@@ -75,24 +78,15 @@ class SampleBuilder:
             self.tokenizer = deepcopy(self.tokenizer)  # the caller's tokenizer stays as it is
             self.tokenizer.add_special_tokens({"additional_special_tokens": [image_token]})
         self.image_token_idx = self._image_token_id()
-        self.prompt_template = prompt_template
-        self.prompt = DEFAULT_PROMPT if prompt is None else prompt
-        self.prompt_ids = self._prompt_ids(prompt_template, self.prompt)
+        prompt = DEFAULT_PROMPT if prompt is None else prompt
+        self.format = ChatFormat(prompt_template, prompt, image_token, self.tokenizer)
+        self.prompt_ids = self.format.ids([Turn(self.format.question, pictures=1)])
+        if self.image_token_idx not in self.prompt_ids:
+            raise ValueError(f"prompt {prompt!r} does not hold the image token {image_token!r}")
 
-    def with_prompt(self, prompt: str) -> "SampleBuilder":
-        """A builder with the same parts and another prompt."""
-        return SampleBuilder(
-            self.image_processor,
-            self.tokenizer,
-            self.prompt_template,
-            prompt,
-            self.image2tensor,
-            self.add_image_token,
-            self.image_token,
-        )
-
-    def ground(self, image: Image.Image, text: str, phrases: Sequence[str | Span]) -> dict[str, Any]:
+    def ground(self, image: Image.Image, text: str, phrases: Phrases) -> dict[str, Any]:
         """A sample without ground truth: M phrases of a text about a picture (errors: `encode_phrases`)."""
+        phrases = as_phrases(phrases)
         caption_ids, mask_ids = encode_phrases(self.tokenizer, text, phrases)
         words = [p if isinstance(p, str) else text[slice(*p)] for p in phrases]
         return self.build(image, caption_ids, mask_ids, phrases=words)
@@ -109,7 +103,7 @@ class SampleBuilder:
         """Put a sample together.
 
         Args:
-            image: Picture of any PIL mode; the sample keeps it as it is.
+            image: Picture of any PIL mode; the sample keeps it as it is, if `convertible`.
             caption_ids: Token ids after the prompt.
             mask_ids: For each of them -1 or the index of its phrase.
             masks: [M, H, W] ground truth of 0 and 1 in the picture's frame; none when nothing is known.
@@ -126,11 +120,50 @@ class SampleBuilder:
         """
         if self.image_token_idx in caption_ids:
             raise ValueError(f"the text holds the image token {self.image_token!r}: only the prompt may hold it")
+        image = convertible(image)
         processed = self.process(image) if processed is None else processed
-        sample: dict[str, Any] = self._text(self._image_tokens(processed), list(caption_ids), list(mask_ids))
+        prompt_ids = self._with_image_tokens(self.prompt_ids, [processed])
+        sample: dict[str, Any] = self._text(prompt_ids, list(caption_ids), list(mask_ids))
         if masks is not None:
             sample |= frame_masks(masks, processed["meta_datas"])
         return sample | self._picture(image, processed) | extra
+
+    def converse(
+        self,
+        pictures: Sequence[tuple[Image.Image, Mapping[str, Any]]],
+        turns: Sequence[Turn],
+        system: str | None = None,
+        caption_ids: Sequence[int] = (),
+        mask_ids: Sequence[int] = (),
+    ) -> dict[str, Any]:
+        """Put a sample together whose prompt is a conversation.
+
+        Args:
+            pictures: P pictures with what `process` made of them, in the order in which they are shown.
+            turns: What was asked and replied so far; they show P pictures.
+            system: System text of the user.
+            caption_ids: Token ids of the next reply.
+            mask_ids: For each of them -1 or the index of its phrase.
+
+        Returns:
+            As `build`; several pictures are in `pictures`, each with the entries of a picture.
+
+        Raises:
+            ValueError: Text that holds the image token; what `ChatFormat.ids` refuses.
+        """
+        prompt_ids = self.format.ids(turns, system)
+        expected = self.prompt_ids.count(self.image_token_idx) * len(pictures)
+        if prompt_ids.count(self.image_token_idx) != expected or self.image_token_idx in caption_ids:
+            raise ValueError(f"a question or reply holds the image token {self.image_token!r}: leave it out")
+        prompt_ids = self._with_image_tokens(prompt_ids, [processed for _, processed in pictures])
+        sample: dict[str, Any] = self._text(prompt_ids, list(caption_ids), list(mask_ids))
+        shown = [self._picture(image, processed) for image, processed in pictures]
+        sample |= shown[0]
+        if len(shown) > 1:
+            sample["pictures"] = shown
+            if hasattr(self.image_processor, "join"):
+                sample |= self.image_processor.join([image for image, _ in pictures])
+        return sample
 
     def process(self, image: Image.Image) -> dict[str, Any]:
         """What the image processor makes of a picture, `pixel_values` as the LMM reads them.
@@ -138,7 +171,7 @@ class SampleBuilder:
         Raises:
             ValueError: When it gives no pixels or no meta data.
         """
-        output = self.image_processor.preprocess(image)
+        output = self.image_processor.preprocess(convertible(image))
         absent = [name for name in ("pixel_values", "meta_datas") if name not in output]
         if absent:
             raise ValueError(
@@ -150,13 +183,13 @@ class SampleBuilder:
             processed["pixel_values"] = torch.from_numpy(processed["pixel_values"])
         return processed
 
-    def _image_tokens(self, processed: Mapping[str, Any]) -> list[int]:
-        """The prompt with as many image tokens as the processor lays out."""
+    def _with_image_tokens(self, prompt_ids: list[int], pictures: Sequence[Mapping[str, Any]]) -> list[int]:
+        """A prompt with as many image tokens for each picture as the processor lays out."""
         if not hasattr(self.image_processor, "image_tokens"):
-            return self.prompt_ids
-        layout = self.image_processor.image_tokens(processed)
-        tokens = [self.image_token_idx] * layout if isinstance(layout, int) else list(layout)
-        return [t for token in self.prompt_ids for t in (tokens if token == self.image_token_idx else [token])]
+            return prompt_ids
+        layouts = (self.image_processor.image_tokens(processed) for processed in pictures)
+        tokens = iter([self.image_token_idx] * one if isinstance(one, int) else list(one) for one in layouts)
+        return [t for token in prompt_ids for t in (next(tokens) if token == self.image_token_idx else [token])]
 
     def _text(self, prompt_ids: list[int], caption_ids: list[int], mask_ids: list[int]) -> dict[str, torch.Tensor]:
         input_ids = torch.tensor(prompt_ids + caption_ids)
@@ -184,15 +217,6 @@ class SampleBuilder:
                 "was made with, or add_image_token=True for models that read the id -200"
             )
         return index
-
-    def _prompt_ids(self, prompt_template: Mapping[str, Any] | None, prompt: str) -> list[int]:
-        instruction = (prompt_template or {}).get("INSTRUCTION", "")
-        if "{input}" not in instruction:
-            raise ValueError(f"prompt_template's INSTRUCTION must hold '{{input}}': {prompt_template!r}")
-        ids = self.tokenizer.encode(instruction.format(input=prompt), add_special_tokens=True)
-        if self.image_token_idx not in ids:
-            raise ValueError(f"prompt {prompt!r} does not hold the image token {self.image_token!r}")
-        return ids
 
 
 class ReadsSamples:

@@ -8,10 +8,11 @@ import torch
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
-from flmm.datasets.images import as_annotated, read_image
+from flmm.datasets.images import as_annotated, convertible, read_image
 from flmm.datasets.masks import check_masks
 from flmm.datasets.phrases import encode_expressions
 from flmm.datasets.sample import ReadsSamples
+from flmm.masks import segmentation_problem
 
 
 class PILLoadImageFromFile(BaseTransform):
@@ -33,6 +34,12 @@ class PILLoadImageFromFile(BaseTransform):
         image = read_image(results["img_path"], self.backend_args)
         if "height" in results:
             image = as_annotated(image, (results["height"], results["width"]), results["img_path"])
+        else:
+            image = convertible(image, results["img_path"])
+        for index, instance in enumerate(results.get("instances", ())):
+            problem = "mask" in instance and segmentation_problem(instance["mask"], image.height, image.width)
+            if problem:  # mmdet draws whatever it is
+                raise ValueError(f"{results['img_path']}: of object {index}, {problem}")
         results["img"] = image
         results["img_shape"] = results["ori_shape"] = (image.height, image.width)
         return results

@@ -4,7 +4,8 @@ Sums are exact (`math.fsum`), so the result does not depend on the order of samp
 shared them.
 """
 
-from flmm.evaluation.boxes import BoxMetric, box_iou, masks_to_boxes
+from flmm.boxes import masks_to_boxes
+from flmm.evaluation.boxes import BoxMetric, box_iou
 from flmm.evaluation.masks import MaskScores, binary_masks, score_masks
 from flmm.evaluation.png import PNGMetric, average_recall
 from flmm.evaluation.res import RESMetric

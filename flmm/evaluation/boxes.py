@@ -10,25 +10,6 @@ from torch import Tensor
 from flmm.evaluation.masks import to_list
 
 
-def masks_to_boxes(masks: Tensor) -> Tensor:
-    """Tight boxes of boolean masks.
-
-    Args:
-        masks: [M, H, W].
-
-    Returns:
-        [M, 4] float x0, y0, x1, y1 in pixels, x1 and y1 one past the last pixel; zeros for an empty mask.
-    """
-    (x0, x1), (y0, y1) = _ends(masks.any(1)), _ends(masks.any(2))
-    return torch.stack([x0, y0, x1, y1], dim=1).float()
-
-
-def _ends(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """First True and one past the last one of [M, N], each [M]; zeros where there is none."""
-    first, size = occupied.int().argmax(1), occupied.shape[1]
-    return first, (size - occupied.flip(1).int().argmax(1)) * occupied.any(1)
-
-
 def box_iou(boxes: Tensor, targets: Tensor) -> Tensor:
     """IoU [M] of M pairs of boxes [M, 4]; 0 where a box is empty."""
     corners = torch.minimum(boxes[:, 2:], targets[:, 2:]) - torch.maximum(boxes[:, :2], targets[:, :2])

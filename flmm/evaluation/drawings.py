@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import regex
 from PIL import Image, ImageDraw, ImageFont
+
+from flmm.masks import as_masks
 
 if TYPE_CHECKING:
     from flmm.api import Grounding
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 COLOURS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (150, 130, 0))
 INK, PAPER, GREY = (32, 32, 32), (255, 255, 255), (110, 110, 110)
 PANEL, GAP, LINE = 224, 8, 20
+LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "AVIF": 65535}  # pixels that a format can hold
+UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 
 Colour = tuple[int, int, int]
 
@@ -87,18 +92,25 @@ def heat(image: Image.Image, attention: np.ndarray) -> Image.Image:
     return Image.fromarray((0.35 * grey + 0.65 * colours).astype(np.uint8))
 
 
-def draw(grounding: Grounding, targets: np.ndarray | None = None) -> Image.Image:
+def draw(grounding: Grounding, targets: Any = None, clusters: np.ndarray | None = None) -> Image.Image:
     """One row of panels per phrase, below the text in which the phrases have the colours of their masks.
 
     Args:
         grounding: What a model found.
-        targets: [M, H, W] bool, ground truth.
+        targets: [M, H, W] ground truth, see `flmm.masks.as_masks`.
+        clusters: [M, h, w] bool over the picture, of `flmm.evaluation.clusters`: another panel beside the attention.
 
     Returns:
         A picture of about 224 pixels per panel, whatever the size of the photo.
+
+    Raises:
+        ValueError: For targets that are no masks of these phrases in this picture.
     """
+    if targets is not None:
+        targets = as_masks(targets, grounding.masks.shape, "targets")
     small = thumbnail(grounding.image)
-    titles = ["image", "attention", "coarse mask", "refined mask"] + ["ground truth"] * (targets is not None)
+    titles = ["image", "attention"] + ["attention, two clusters"] * (clusters is not None)
+    titles += ["coarse mask", "refined mask"] + ["ground truth"] * (targets is not None)
     width = GAP + len(titles) * (PANEL + GAP)
     text = text_block(grounding, width - 2 * GAP)
     row_height = small.height + LINE + GAP
@@ -111,9 +123,25 @@ def draw(grounding: Grounding, targets: np.ndarray | None = None) -> Image.Image
         y = top + LINE + row * row_height
         words = label(grounding, row, targets)
         pen.text((GAP, y), words, fill=colour_of(row), font=font(13, bold=True, text=words))
-        for column, panel in enumerate(panels(grounding, row, small, targets)):
+        for column, panel in enumerate(panels(grounding, row, small, targets, clusters)):
             canvas.paste(panel, (GAP + column * (PANEL + GAP), y + LINE))
     return canvas
+
+
+def save_picture(picture: Image.Image, path: str | Path) -> None:
+    """Write a drawing, made smaller where its format cannot hold it.
+
+    Raises:
+        ValueError: When it cannot be written.
+    """
+    limit = LONGEST_SIDE.get(Image.registered_extensions().get(Path(path).suffix.lower(), ""), 0)
+    if limit and max(picture.size) > limit:
+        picture = picture.copy()
+        picture.thumbnail((limit, limit))
+    try:
+        picture.save(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot write {path} ({error}): choose another place, or end it in .png") from error
 
 
 def thumbnail(image: Image.Image) -> Image.Image:
@@ -122,14 +150,20 @@ def thumbnail(image: Image.Image) -> Image.Image:
     return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
 
 
-def panels(grounding: Grounding, phrase: int, small: Image.Image, targets: np.ndarray | None) -> list[Image.Image]:
+def panels(
+    grounding: Grounding,
+    phrase: int,
+    small: Image.Image,
+    targets: np.ndarray | None,
+    clusters: np.ndarray | None = None,
+) -> list[Image.Image]:
     """The panels of a phrase; the first shows its box."""
     colour = [colour_of(phrase)]
     boxed = small.copy()
     box = grounding.boxes[phrase] * (small.width / grounding.image.width)
     if grounding.masks[phrase].any():
         ImageDraw.Draw(boxed).rectangle([*box[:2], *np.maximum(box[2:] - 1, box[:2])], outline=colour[0], width=2)
-    masks = [grounding.coarse_masks, grounding.masks] + ([] if targets is None else [targets])
+    masks = [one for one in (clusters, grounding.coarse_masks, grounding.masks, targets) if one is not None]
     painted = [overlay(small, stack[phrase][None], colour) for stack in masks]
     return [boxed, heat(small, grounding.attention[phrase]), *painted]
 
@@ -145,23 +179,40 @@ def label(grounding: Grounding, phrase: int, targets: np.ndarray | None) -> str:
 
 def text_block(grounding: Grounding, width: int) -> Image.Image:
     """The text, wrapped, with every phrase in its colour."""
-    lines: list[list[tuple[str, Colour]]] = [[]]
-    used, face = 0.0, font(15, text=" ".join(grounding.text.split()))
-    for word, colour in coloured_words(grounding.text, grounding.spans):
-        needed = face.getlength(word + " ")
-        if lines[-1] and used + needed > width:
-            lines.append([])
-            used = 0.0
-        lines[-1].append((word, colour))
-        used += needed
+    face = font(15, text=" ".join(grounding.text.split()))
+    lines = wrapped(coloured_words(grounding.text, grounding.spans), width, face.getlength)
     block = Image.new("RGB", (width, 22 * len(lines) + GAP), PAPER)
     pen = ImageDraw.Draw(block)
     for row, line in enumerate(lines):
         x = 0.0
-        for word, colour in line:
-            pen.text((x, 22 * row), word, fill=colour, font=face)
-            x += face.getlength(word + " ")
+        for piece, colour in line:
+            pen.text((x, 22 * row), piece, fill=colour, font=face)
+            x += face.getlength(piece)
     return block
+
+
+def wrapped(
+    words: Iterable[tuple[str, Colour]], width: float, length: Callable[[str], float]
+) -> list[list[tuple[str, Colour]]]:
+    """Lines of pieces of text that are at most `width` long; words that are longer are broken between letters."""
+    lines: list[list[tuple[str, Colour]]] = [[]]
+    room = width
+    for word, colour in words:
+        for piece in _pieces(word, width, length):
+            if lines[-1] and length(piece.rstrip()) > room:
+                lines.append([])
+                room = width
+            lines[-1].append((piece, colour))
+            room -= length(piece)
+    return lines
+
+
+def _pieces(word: str, width: float, length: Callable[[str], float]) -> list[str]:
+    """A word and a space, cut into letters where it is too long for a line or of a script without spaces."""
+    if length(word) <= width and not regex.search(UNSPACED, word):
+        return [f"{word} "]
+    letters = regex.findall(r"\X", word)
+    return [*letters[:-1], f"{letters[-1]} "]
 
 
 def coloured_words(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[str, Colour]]:

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from flmm.checkpoint import part_name, publish
 from flmm.evaluation import binary_masks, box_iou, masks_to_boxes, score_masks
+from flmm.masks import encode_mask
 
 KINDS = {"refined": "sam_pred_masks", "coarse": "pred_masks"}
 Record = dict[str, Any]
-
-
-def encode_mask(mask: Tensor) -> dict[str, Any]:
-    """COCO's compressed RLE of a boolean mask [H, W], as plain JSON values."""
-    from pycocotools import mask as coco
-
-    rle = coco.encode(np.asfortranarray(mask.cpu().numpy().astype(np.uint8)))
-    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
-
-
-def decode_mask(rle: Mapping[str, Any]) -> np.ndarray:
-    """Boolean mask [H, W] of COCO's RLE."""
-    from pycocotools import mask as coco
-
-    return coco.decode({"size": rle["size"], "counts": rle["counts"].encode("ascii")}).astype(bool)
 
 
 def phrase_records(sample: Mapping[str, Any], output: Mapping[str, Any]) -> list[Record]:
@@ -72,21 +56,6 @@ def write_json(path: Path, content: Any) -> None:
     part = part_name(path)
     part.write_text(json.dumps(content))
     publish(part, path)
-
-
-def fingerprint(path: str | Path | None) -> str | None:
-    """A short hash of a checkpoint: of its bytes, or for a folder of its files' names, sizes and times."""
-    if path is None:
-        return None
-    digest = hashlib.sha256()
-    if Path(path).is_dir():
-        for file in sorted(Path(path).iterdir()):
-            digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
-    else:
-        with open(path, "rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 class RecordStore:

@@ -9,7 +9,6 @@ system.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,9 +25,18 @@ from torch.distributed.distributed_c10d import _get_default_store
 from torch.utils.data import BatchSampler, DataLoader
 from tqdm import tqdm
 
-from flmm.config import annotation_files, build_model, evaluation_settings, png_dataset, read_config, res_dataset
+from flmm.config import (
+    annotation_files,
+    build_model,
+    evaluation_settings,
+    picture_folders,
+    png_dataset,
+    read_config,
+    res_dataset,
+)
 from flmm.evaluation import BoxMetric, PNGMetric, RESMetric
-from flmm.evaluation.records import KINDS, Record, RecordStore, fingerprint, phrase_records, write_json
+from flmm.evaluation.identity import data_identity, model_identity
+from flmm.evaluation.records import KINDS, Record, RecordStore, phrase_records, write_json
 
 Metrics = dict[str, Any]
 
@@ -84,11 +92,8 @@ class Evaluation:
         self.model = build_model(self.config, args.checkpoint, self.accelerator.device)
         self._queues = 0
         plain = self.config.to_dict()  # configs that say the same have the same hash
-        self._identity = {
-            "model": _hash(plain["model"]),
-            "reading": _hash(evaluation_settings(plain)),
-            "weights": fingerprint(args.checkpoint or plain["model"].get("pretrained")),
-        }
+        head = args.checkpoint or plain["model"].get("pretrained")
+        self._identity = model_identity(plain["model"], evaluation_settings(plain), head)
         if args.checkpoint is None:
             self.accelerator.print("no --checkpoint: evaluating the head as the config builds it")
 
@@ -105,9 +110,10 @@ class Evaluation:
         """
         store = RecordStore(self.folder / f"{split}.{protocol}")
         if self.accelerator.is_main_process:
-            files = [fingerprint(file) for file in annotation_files(self.args.data_root, split)]
-            data = {"data_root": self.args.data_root, "annotations": files, "split": split, "protocol": protocol}
-            store.claim({**self._identity, **data}, self.args.overwrite)
+            root = self.args.data_root
+            data = data_identity(annotation_files(root, split), picture_folders(root, split))
+            about = {"data_root": root, "split": split, "protocol": protocol}
+            store.claim({**self._identity, **data, **about}, self.args.overwrite)
         dataset = build()
         count = min(len(dataset), self.args.limit or len(dataset))
         self._evaluate(dataset, store, self._queue(store.missing(count)), f"{split} ({protocol})")
@@ -177,10 +183,6 @@ class Queue:
         while (position := self._store.add("taken", 1) - 1) < len(self.indices):
             self.taken.append(position)
             yield self.indices[position]
-
-
-def _hash(settings: Any) -> str:
-    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 
 def _default_output(args: argparse.Namespace) -> Path:

@@ -5,8 +5,8 @@ the image tokens lie. Everything after that is shared (`flmm.models.frozen_lmm`)
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -23,7 +23,8 @@ class Tokens:
         inputs: Keyword arguments of the decoder, a batch of one, e.g. `inputs_embeds` [1, S, D] and
             `position_ids`.
         mask_ids: [S], the phrase each token belongs to, -1 for none; image tokens are -1.
-        views: V tensors [h, w] of positions in 0..S-1: the image tokens of each view, as they lie in the picture.
+        views: V tensors [h, w] of positions in 0..S-1: the image tokens of each view, as they lie in the picture; those
+            of a second picture follow those of the first.
     """
 
     inputs: dict[str, Any]
@@ -36,7 +37,7 @@ class Reading:
     """What the pipeline needs of one forward pass of the LMM, and nothing more.
 
     Attributes:
-        attention: V tensors [L, A, M, h, w], softmaxed over all keys, rows merged by phrase.
+        attention: V tensors [L, A, M, h, w], softmaxed over all keys, rows merged by phrase; V views per picture.
         hidden: [L, T_total, D], outputs of the layers at the phrase tokens (the last one after the final norm).
         mask_ids: [S], the phrase of each token, -1 for none.
     """
@@ -54,6 +55,10 @@ class Reading:
     def num_phrases(self) -> int:
         """M."""
         return self.attention[0].shape[2]
+
+    def of_picture(self, index: int, num_pictures: int) -> "Reading":
+        """The same phrases, with what they attended to in one of several pictures."""
+        return replace(self, attention=views_of_picture(self.attention, index, num_pictures))
 
 
 class Backbone(nn.Module, ABC):
@@ -138,29 +143,36 @@ class Backbone(nn.Module, ABC):
         ids = self.model.generate(**inputs)
         return ids[:, inputs["input_ids"].shape[1] :] if "input_ids" in inputs else ids
 
+    @property
+    def vocabulary(self) -> nn.Module:
+        """The layer that maps the decoder's last hidden state to a logit per word."""
+        return self.model.get_output_embeddings()
+
     def spliced(
-        self, sample: dict[str, Any], features: Tensor, image_token_id: int, embedding: nn.Module
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Puts features in the place of the one image token of a sample.
+        self, sample: dict[str, Any], features: list[Tensor], image_token_id: int, embedding: nn.Module
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Puts the features of each picture in the place of its image token.
 
         Args:
-            sample: The sample.
-            features: [N, D] of the picture.
-            image_token_id: Id of the token that stands for the picture.
+            sample: The sample, with P pictures.
+            features: P tensors [N, D].
+            image_token_id: Id of the token that stands for a picture.
             embedding: The LMM's embedding of words.
 
         Returns:
-            Embeddings [1, S, D], `mask_ids` [S] and positions [N] of the picture.
+            Embeddings [1, S, D], `mask_ids` [S] and P tensors [N] of positions.
 
         Raises:
-            ValueError: When the image token does not occur exactly once.
+            ValueError: When the image token does not occur once for each picture.
         """
-        input_ids, mask_ids, image = expand_image_token(
-            sample["input_ids"].to(self.device), sample["mask_ids"].to(self.device), image_token_id, len(features)
+        counts = [len(own) for own in features]
+        input_ids, mask_ids, images = expand_image_tokens(
+            sample["input_ids"].to(self.device), sample["mask_ids"].to(self.device), image_token_id, counts
         )
-        embeds = embedding(input_ids.index_fill(0, image, 0))  # the image token may have no embedding
-        embeds[image] = features.to(embeds)
-        return embeds[None], mask_ids, image
+        places = torch.cat(images)
+        embeds = embedding(input_ids.index_fill(0, places, 0))  # the image token may have no embedding
+        embeds[places] = torch.cat(features).to(embeds)
+        return embeds[None], mask_ids, images
 
     def train(self, mode: bool = True) -> "Backbone":
         """Stays in eval mode whatever `mode` says: the LMM is frozen, dropout included."""
@@ -186,56 +198,69 @@ def _move(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
             module._buffers[name] = buffer.to(fn(buffer).device)
 
 
-def expand_image_token(
-    input_ids: Tensor, mask_ids: Tensor, image_token_id: int, num_image_tokens: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Repeats the single image token of a sequence once per image feature.
+def pictures_of(sample: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the image processor made of each picture of a sample; a sample of one picture holds it itself."""
+    return sample.get("pictures", [sample])
+
+
+def views_of_picture(views: list[Any], index: int, num_pictures: int) -> list[Any]:
+    """The V views of a picture, of V·P that follow one another picture by picture."""
+    per_picture = len(views) // num_pictures
+    return views[index * per_picture : (index + 1) * per_picture]
+
+
+def expand_image_tokens(
+    input_ids: Tensor, mask_ids: Tensor, image_token_id: int, counts: Sequence[int]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Repeats each image token of a sequence once per feature of its picture.
 
     Args:
-        input_ids: [S0], with `image_token_id` exactly once.
+        input_ids: [S0], with `image_token_id` once for each of P pictures.
         mask_ids: [S0].
-        image_token_id: Id of the token that stands for the image.
-        num_image_tokens: How many features the image has.
+        image_token_id: Id of the token that stands for a picture.
+        counts: How many features each picture has.
 
     Returns:
-        `input_ids` [S], `mask_ids` [S] (-1 at the image) and `positions` [num_image_tokens] of the image.
+        `input_ids` [S], `mask_ids` [S] (-1 at the pictures) and P tensors of positions.
 
     Raises:
-        ValueError: When the image token does not occur exactly once.
+        ValueError: When the image token does not occur P times.
     """
     is_image = input_ids == image_token_id
-    if (count := int(is_image.sum())) != 1:
+    if (found := int(is_image.sum())) != len(counts):
         raise ValueError(
-            f"the input has {count} image tokens (id {image_token_id}) where 1 is needed: the prompt must contain "
-            "the image token exactly once, and tokenizer and LMM must agree on its id"
+            f"the input has {found} image tokens (id {image_token_id}) where {len(counts)} is needed: the prompt must "
+            "contain the image token exactly once for each picture, and tokenizer and LMM must agree on its id"
         )
-    repeats = torch.where(is_image, num_image_tokens, 1)
+    repeats = torch.ones_like(input_ids).masked_scatter(is_image, torch.tensor(counts, device=input_ids.device))
     mask_ids = mask_ids.masked_fill(is_image, -1).repeat_interleave(repeats)
     input_ids = input_ids.repeat_interleave(repeats)
-    return input_ids, mask_ids, (input_ids == image_token_id).nonzero().flatten()
+    positions = (input_ids == image_token_id).nonzero().flatten()
+    return input_ids, mask_ids, list(positions.split(list(counts)))
 
 
-def image_view(is_image: Tensor, size: tuple[int, int]) -> Tensor:
+def image_views(is_image: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Positions of image tokens that the processor has laid out row by row.
 
     Args:
-        is_image: [S], True at the tokens of the picture.
-        size: (h, w) of its grid.
+        is_image: [S], True at the tokens of the pictures.
+        sizes: (h, w) of the grid of each picture.
 
     Returns:
-        [h, w] positions in 0..S-1.
+        For each picture [h, w] positions in 0..S-1.
 
     Raises:
-        ValueError: When the number of image tokens is not h·w.
+        ValueError: When the number of image tokens is not the sum of h·w.
     """
     positions = is_image.nonzero().flatten()
-    height, width = size
-    if len(positions) != height * width:
+    counts = [height * width for height, width in sizes]
+    if len(positions) != sum(counts):
+        grids = " and ".join(f"{height} x {width}" for height, width in sizes)
         raise ValueError(
-            f"{len(positions)} image tokens in the input, but the picture has {height} x {width}: tokenizer and image "
-            "processor must be those of this LMM, with one picture per sample"
+            f"{len(positions)} image tokens in the input, but the picture has {grids}: tokenizer and image "
+            "processor must be those of this LMM, and the prompt must hold each picture once"
         )
-    return positions.view(height, width)
+    return [own.view(size) for own, size in zip(positions.split(counts), sizes, strict=True)]
 
 
 def check_phrases(mask_ids: Tensor) -> int:
@@ -252,10 +277,14 @@ def check_phrases(mask_ids: Tensor) -> int:
     return len(found)
 
 
+class TooLongError(ValueError):
+    """Picture, prompt and text are longer than what the LMM reads."""
+
+
 def check_length(length: int, longest: int | None) -> None:
-    """ValueError when the LMM cannot read that many tokens."""
+    """TooLongError when the LMM cannot read that many tokens."""
     if longest is not None and length > longest:
-        raise ValueError(
+        raise TooLongError(
             f"{length} tokens (picture, prompt and text), but the LMM reads at most {longest}: shorten the text, or "
             "let the processor make fewer image tokens"
         )

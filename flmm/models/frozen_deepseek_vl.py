@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flmm.models.backbone import Backbone, Tokens, checked_pixels, image_view
+from flmm.models.backbone import Backbone, Tokens, checked_pixels, image_views, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 
 IMAGE_TOKEN = "<image_placeholder>"
@@ -34,14 +34,14 @@ class DeepseekVLBackbone(Backbone):
         vision = self.model.config.vision_config
         side = vision.image_size // vision.patch_size
         size = getattr(self.model.config, "high_res_vision_config", vision).image_size  # of the finer tower, if two
-        pixels = checked_pixels(sample, "DeepSeek-VL", (3, size, size))
+        pixels = [checked_pixels(picture, "DeepSeek-VL", (3, size, size)) for picture in pictures_of(sample)]
         input_ids = sample["input_ids"].to(self.device)
         is_image = input_ids == self.image_token_id
-        view = image_view(is_image, (side, side))
+        views = image_views(is_image, [(side, side)] * len(pixels))
         embeds = self.model.get_input_embeddings()(input_ids)
-        embeds[is_image] = self.model.image_features(pixels[None])[0].to(embeds)
+        embeds[is_image] = self.model.image_features(torch.stack(pixels)).flatten(0, 1).to(embeds)
         mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, -1)
-        return Tokens({"inputs_embeds": embeds[None]}, mask_ids, [view])
+        return Tokens({"inputs_embeds": embeds[None]}, mask_ids, views)
 
 
 def placeholder_id(tokenizer: Any) -> int:

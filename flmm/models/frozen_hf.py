@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
-from flmm.models.backbone import UNLABELLED, Backbone, Tokens, checked_pixels
+from flmm.models.backbone import UNLABELLED, Backbone, Tokens, checked_pixels, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from flmm.models.grids import SquareGrid
 from flmm.models.loading import CheckedLoading
@@ -83,7 +83,13 @@ class HFBackbone(Backbone):
     def _layout(self, sample: dict[str, Any], inputs: dict[str, Any]) -> tuple[Tensor, list[Tensor]]:
         """`mask_ids` [S] and the views."""
         is_image = inputs["input_ids"][0] == self.model.config.image_token_id
-        views = self.grid(is_image.nonzero().flatten(), inputs)
+        positions, pictures = is_image.nonzero().flatten(), pictures_of(sample)
+        if len(pictures) == 1:
+            views = self.grid(positions, inputs)
+        else:
+            counts = [int((own["image_token_ids"] == self.model.config.image_token_id).sum()) for own in pictures]
+            parts = zip(positions.split(counts), pictures, strict=True)
+            views = [view for part, own in parts for view in self.grid(part, own["lmm_inputs"])]
         return sample["mask_ids"].to(self.device).masked_fill(is_image, -1), views
 
     def _inputs(self, sample: dict[str, Any]) -> dict[str, Any]:

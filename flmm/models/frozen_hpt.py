@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flmm.models.backbone import Backbone, Tokens, checked_pixels
+from flmm.models.backbone import Backbone, Tokens, checked_pixels, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from hpt.modeling_hpt import HPT
 
@@ -22,14 +22,19 @@ class HPTBackbone(Backbone):
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """Puts the projected features in the place of the image token."""
+        """Puts the projected features in the places of the image tokens."""
         size = self.model.image_size
-        pixels = checked_pixels(sample, "HPT", (3, size, size))
-        features = self.model.image_features(pixels[None].to(self.device, self.model.dtype))[0]  # [h*w, D]
+        pixels = torch.stack([checked_pixels(picture, "HPT", (3, size, size)) for picture in pictures_of(sample)])
+        features = list(self.model.image_features(pixels.to(self.device, self.model.dtype)))  # P x [h*w, D]
         embedding = self.model.llm.get_input_embeddings()
-        embeds, mask_ids, image = self.spliced(sample, features, IMAGE_TOKEN_ID, embedding)
+        embeds, mask_ids, images = self.spliced(sample, features, IMAGE_TOKEN_ID, embedding)
         side = self.model.grid_size
-        return Tokens({"inputs_embeds": embeds}, mask_ids, [image.view(side, side)])
+        return Tokens({"inputs_embeds": embeds}, mask_ids, [image.view(side, side) for image in images])
+
+    @property
+    def vocabulary(self) -> nn.Module:
+        """That of the language model."""
+        return self.model.llm.get_output_embeddings()
 
     def generate(self, **inputs: Any) -> Tensor:
         """Lets the language model go on."""

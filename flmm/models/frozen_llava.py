@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flmm.models.backbone import Backbone, Tokens, checked_pixels
+from flmm.models.backbone import Backbone, Tokens, checked_pixels, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 
 
@@ -19,14 +19,15 @@ class LlavaBackbone(Backbone):
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """Puts the CLIP features in the place of the image token."""
+        """Puts the CLIP features in the places of the image tokens."""
         vision = self.model.config.vision_config
-        pixels = checked_pixels(sample, "LLaVA-1.5", (3, vision.image_size, vision.image_size))
-        features = self.model.get_image_features(pixels[None].to(self.device, self.model.dtype)).pooler_output[0]
+        shape = (3, vision.image_size, vision.image_size)
+        pixels = torch.stack([checked_pixels(picture, "LLaVA-1.5", shape) for picture in pictures_of(sample)])
+        features = self.model.get_image_features(pixels.to(self.device, self.model.dtype)).pooler_output  # P x [h*w, D]
         embedding, image_token_id = self.model.get_input_embeddings(), self.model.config.image_token_id
-        embeds, mask_ids, image = self.spliced(sample, features, image_token_id, embedding)
+        embeds, mask_ids, images = self.spliced(sample, features, image_token_id, embedding)
         side = vision.image_size // vision.patch_size
-        return Tokens({"inputs_embeds": embeds}, mask_ids, [image.view(side, side)])
+        return Tokens({"inputs_embeds": embeds}, mask_ids, [image.view(side, side) for image in images])
 
 
 class FrozenLlava(FrozenLMM):

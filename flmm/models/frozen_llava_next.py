@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from flmm.models.backbone import Backbone, Tokens, checked_pixels
+from flmm.models.backbone import Backbone, Tokens, checked_pixels, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 
 
@@ -23,14 +23,16 @@ class LlavaNextBackbone(Backbone):
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """Puts the packed features of both views in the place of the image token."""
-        height, width = (int(length) for length in sample["image_sizes"])
-        views = self.model.view_positions((height, width))
-        pixels = checked_pixels(sample, "LLaVA-NeXT").to(self.device, self.model.dtype)
-        features = self.model.packed_features(pixels, (height, width))
+        """Puts the packed features of both views in the places of the image tokens."""
+        pictures = pictures_of(sample)
+        sizes = [(int(picture["image_sizes"][0]), int(picture["image_sizes"][1])) for picture in pictures]
+        views = [self.model.view_positions(size) for size in sizes]
+        pixels = (checked_pixels(picture, "LLaVA-NeXT").to(self.device, self.model.dtype) for picture in pictures)
+        features = [self.model.packed_features(own, size) for own, size in zip(pixels, sizes, strict=True)]
         embedding, image_token_id = self.model.get_input_embeddings(), self.model.config.image_token_id
-        embeds, mask_ids, image = self.spliced(sample, features, image_token_id, embedding)
-        return Tokens({"inputs_embeds": embeds}, mask_ids, [image[view.to(self.device)] for view in views])
+        embeds, mask_ids, images = self.spliced(sample, features, image_token_id, embedding)
+        places = [image[view.to(self.device)] for image, both in zip(images, views, strict=True) for view in both]
+        return Tokens({"inputs_embeds": embeds}, mask_ids, places)
 
 
 class FrozenLlavaNext(FrozenLMM):

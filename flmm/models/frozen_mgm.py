@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import GenerationMixin
 
-from flmm.models.backbone import Backbone, Tokens, expand_image_token
+from flmm.models.backbone import Backbone, Tokens, expand_image_tokens, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from mgm.constants import IMAGE_TOKEN_INDEX
 
@@ -36,16 +36,17 @@ class MGMBackbone(Backbone):
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """Puts the picture's tokens in the place of the image token."""
-        pixels = self.model.process_images([square(sample["pixel_values"])])
-        features = self.model.encode_images(*pixels)  # [1, P*h*w, D]
+        """Puts the tokens of the pictures in the places of the image tokens."""
+        pixels = self.model.process_images([square(picture["pixel_values"]) for picture in pictures_of(sample)])
+        features = self.model.encode_images(*pixels)  # [N, P*h*w, D]
         input_ids = sample["input_ids"].to(self.device)
-        _, mask_ids, image = expand_image_token(
-            input_ids, sample["mask_ids"].to(self.device), IMAGE_TOKEN_INDEX, features.shape[1]
+        _, mask_ids, images = expand_image_tokens(
+            input_ids, sample["mask_ids"].to(self.device), IMAGE_TOKEN_INDEX, [features.shape[1]] * len(features)
         )
         embeds = self.model.embed(input_ids[None], features)
         config = self.model.config
-        return Tokens({"inputs_embeds": embeds}, mask_ids, views_of(image, config.image_grid, config.image_global))
+        views = [view for image in images for view in views_of(image, config.image_grid, config.image_global)]
+        return Tokens({"inputs_embeds": embeds}, mask_ids, views)
 
     def generate(self, **inputs: Any) -> Tensor:
         """Skips MGM's own `generate`, which expects pictures: they are in the embeddings already."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from flmm.models.backbone import Backbone, Tokens, checked_pixels, image_view
+from flmm.models.backbone import Backbone, Tokens, checked_pixels, image_views, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from flmm.models.loading import CheckedLoading
 
@@ -28,19 +28,22 @@ class QwenBackbone(Backbone):
     def prompt(self, sample: dict[str, Any]) -> Tokens:
         """Ids and pixels: from the picture's grid `generate` counts where positions go on."""
         input_ids = sample["input_ids"].to(self.device)
-        grid = grid_of(sample).to(self.device)
-        vision = self.model.config.vision_config
-        pixels = checked_pixels(sample, "Qwen2.5-VL", patches_shape(grid, vision)).to(self.device)
+        vision, pictures = self.model.config.vision_config, pictures_of(sample)
+        grids = [grid_of(picture) for picture in pictures]
+        pixels = [
+            checked_pixels(picture, "Qwen2.5-VL", patches_shape(grid, vision))
+            for picture, grid in zip(pictures, grids, strict=True)
+        ]
         is_image = input_ids == self.model.config.image_token_id
-        rows, columns = (grid[0, 1:] // vision.spatial_merge_size).tolist()
+        sizes = [(int(rows), int(columns)) for rows, columns in torch.cat(grids)[:, 1:] // vision.spatial_merge_size]
         mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, -1)
         inputs = {
             "input_ids": input_ids[None],
             "mm_token_type_ids": is_image[None].long(),  # without them transformers counts as for a text
-            "pixel_values": pixels,
-            "image_grid_thw": grid,
+            "pixel_values": torch.cat(pixels).to(self.device),
+            "image_grid_thw": torch.cat(grids).to(self.device),
         }
-        return Tokens(inputs, mask_ids, [image_view(is_image, (rows, columns))])
+        return Tokens(inputs, mask_ids, image_views(is_image, sizes))
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
@@ -49,7 +52,7 @@ class QwenBackbone(Backbone):
         input_ids, types, grid = (prompt.inputs[key] for key in ("input_ids", "mm_token_type_ids", "image_grid_thw"))
         embeds = lmm.get_input_embeddings()(input_ids)
         features = torch.cat(lmm.get_image_features(prompt.inputs["pixel_values"], grid).pooler_output)
-        embeds[0, prompt.views[0].flatten()] = features.to(embeds)
+        embeds[0, torch.cat([view.flatten() for view in prompt.views])] = features.to(embeds)
         position_ids, _ = lmm.get_rope_index(input_ids, types, image_grid_thw=grid)
         return Tokens({"inputs_embeds": embeds, "position_ids": position_ids}, prompt.mask_ids, prompt.views)
 

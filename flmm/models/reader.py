@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flmm.models.backbone import Backbone, Reading, Tokens, check_length, check_phrases
+from flmm.models.backbone import UNLABELLED, Backbone, Reading, Tokens, check_length, check_phrases
 from flmm.models.capture import capture
 from flmm.models.functional import finest_size, fold_rows, merge_rows, rows_by_phrase
 from flmm.models.packing import Sample, pack, same_picture
@@ -20,19 +20,26 @@ PADDABLE = {"inputs_embeds", "position_ids"}
 
 @dataclass(frozen=True)
 class Answer:
-    """What the LMM said about a picture, and what each of its words attended to.
+    """What the LMM said about its pictures, and what each of its words attended to.
 
     Attributes:
         token_ids: [T].
-        attention: V tensors [L, A, T, h, w], softmaxed over all keys.
+        attention: V tensors [L, A, T, h, w] for each picture, softmaxed over all keys.
         hidden: [L, T, D].
         merge: How the rows of a phrase become one.
+        next_id: The token after the last one, which the LMM chose but did not read; None when it is not known.
     """
 
     token_ids: Tensor
     attention: list[Tensor]
     hidden: Tensor
     merge: Merge
+    next_id: int | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory that it takes."""
+        return sum(part.nbytes for part in (*self.attention, self.hidden))
 
     def reading(self, mask_ids: Tensor) -> Reading:
         """What the pipeline needs of phrases of the answer; `mask_ids` [T] are as those of a sample."""
@@ -111,12 +118,38 @@ class Reader:
         ]
 
     @torch.no_grad()
-    def generate(self, sample: Sample, max_new_tokens: int, **kwargs: Any) -> Answer:
+    def log_probs(self, sample: Sample) -> Tensor:
+        """How probable the LMM finds a text that it reads.
+
+        Args:
+            sample: A sample whose text has labels and follows its prompt.
+
+        Returns:
+            [T] natural logarithm of the probability of each token of the text, given all that precedes it.
+        """
+        tokens, labels = self.backbone.tokens(sample), sample["labels"]
+        check_length(len(tokens.mask_ids), self.backbone.max_length)
+        ids = labels[labels != UNLABELLED].to(self.backbone.device)
+        hidden = self.backbone.decoder(**tokens.inputs, use_cache=False).last_hidden_state[0, -len(ids) - 1 : -1]
+        logits = self.backbone.vocabulary(hidden).float()
+        return logits.log_softmax(-1).gather(1, ids[:, None].to(logits.device))[:, 0]
+
+    def kept_bytes(self, tokens: Tokens, num_tokens: int) -> int:
+        """Memory that `generate` keeps of an answer of so many tokens, at most; while it answers, up to twice that."""
+        backbone = self.backbone
+        sizes = [view.shape[-2] * view.shape[-1] for view in tokens.views]
+        cells = max(sizes) * len(sizes) if backbone.resize_before_merge else sum(sizes)
+        layers, heads, width = backbone.num_layers, backbone.num_heads, backbone.hidden_size
+        return kept_bytes(layers, heads, width, cells, num_tokens, backbone.decoder.dtype.itemsize)
+
+    @torch.no_grad()
+    def generate(self, sample: Sample, max_new_tokens: int, max_bytes: int | None = None, **kwargs: Any) -> Answer:
         """Lets the LMM answer, and keeps what it attended to while it did.
 
         Args:
             sample: A sample without a caption.
             max_new_tokens: Most tokens of the answer.
+            max_bytes: Keep nothing when that could take more memory than this.
             **kwargs: Of transformers' `generate`.
 
         Raises:
@@ -126,6 +159,9 @@ class Reader:
         tokens, decoder = self.backbone.prompt(sample), self.backbone.decoder
         prompt, layers = len(tokens.mask_ids), range(self.backbone.num_layers)
         check_length(prompt + max_new_tokens, self.backbone.max_length)
+        if max_bytes is not None and self.kept_bytes(tokens, max_new_tokens) > max_bytes:
+            ids = self.backbone.generate(**tokens.inputs, max_new_tokens=max_new_tokens + 1, **kwargs)[0]
+            return Answer(ids[:-1], [], torch.empty(0), self.merge, int(ids[-1]))
 
         def keep(weights: Tensor, index: int) -> list[Tensor]:  # [A, 1, S] -> V x [A, 1, h, w]
             length = prompt + index + 1
@@ -139,17 +175,33 @@ class Reader:
         if not captured.hidden:  # its first token ended the answer
             nothing = torch.empty(len(layers), self.backbone.num_heads, 0, prompt)
             maps = [nothing[..., view.cpu()] for view in tokens.views]
-            return Answer(ids[:0], maps, torch.empty(len(layers), 0, 0), self.merge)
+            return Answer(ids[:0], maps, torch.empty(len(layers), 0, 0), self.merge, int(ids[-1]))
         views = [
             torch.stack([torch.cat([step[v] for step in captured.attention[i]], dim=1) for i in layers])
             for v in range(len(tokens.views))
         ]
         hidden = torch.stack([torch.cat(captured.hidden[i]).to(self.backbone.device) for i in layers])
-        return Answer(ids[: hidden.shape[1]], views, hidden, self.merge)
+        return Answer(ids[: hidden.shape[1]], views, hidden, self.merge, int(ids[-1]))
 
     def _fold(self, weights: Tensor, views: list[Tensor]) -> list[Tensor]:
         size = finest_size(views) if self.backbone.resize_before_merge else None
         return fold_rows(weights, [view.to(weights.device) for view in views], resize_to=size)
+
+
+def kept_bytes(num_layers: int, num_heads: int, width: int, cells: int, num_tokens: int, itemsize: int = 2) -> int:
+    """Memory of what is kept of an answer: its attention to the picture and its hidden states.
+
+    For LLaVA-1.5-7B (32 layers x 32 heads, 4,096 wide, 576 image tokens) and 512 tokens in bfloat16: 738 MB.
+
+    Args:
+        num_layers: L.
+        num_heads: A.
+        width: D of the hidden states.
+        cells: Image tokens of all views.
+        num_tokens: T.
+        itemsize: Bytes of a number.
+    """
+    return num_layers * num_tokens * (num_heads * cells + width) * itemsize
 
 
 def passes(tokens: dict[int, Tokens], max_tokens: int) -> Iterator[list[int]]:

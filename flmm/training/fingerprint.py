@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from xxhash import xxh3_128
 
+READ_AT_MOST = 64 * 2**20  # bytes of a file whose content is read; reading an LMM's weights would take minutes
 PLAIN = (str, bytes, int, float, complex, torch.dtype, torch.device, type(None))
 # These have no part in what a module computes: where it came from, how it talks, accelerate's way to move its inputs.
 NO_SETTINGS = {"training", "name_or_path", "_name_or_path", "generation_config", "forward"}
@@ -58,6 +60,34 @@ def _feed(state: Any, value: Any, place: str) -> None:
     else:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise ValueError(f"{place} is a {kind}: only values, arrays, tensors and pictures can be told apart by content")
+
+
+def file_digest(path: str | Path) -> str:
+    """Digest of a file's content."""
+    state = xxh3_128()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            state.update(block)
+    return state.hexdigest()
+
+
+def path_digest(path: str | Path) -> str:
+    """Digest of a file or of all files in a folder: their names, and content or, where huge, size and time."""
+    path = Path(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return digest([[str(file.relative_to(path)), _state_of(file)] for file in files])
+
+
+def _state_of(file: Path) -> Any:
+    status = file.stat()
+    return file_digest(file) if status.st_size <= READ_AT_MOST else [status.st_size, status.st_mtime_ns]
+
+
+def listing_digest(folder: str | Path) -> str:
+    """Digest of names, sizes and times of the files in a folder of pictures."""
+    with os.scandir(folder) as entries:
+        found = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+    return digest(sorted([name, status.st_size, status.st_mtime_ns] for name, status in found))
 
 
 def arithmetic(device: torch.device) -> list[Any]:

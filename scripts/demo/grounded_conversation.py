@@ -1,6 +1,7 @@
-"""Asks the LMM about a picture, then grounds the phrases of its answer: grounded_conversation.py IMAGE."""
+"""Asks the LMM about a picture and masks phrases of its answer: grounded_conversation.py CONFIG --image photo.jpg."""
 
 import argparse
+from collections.abc import Sequence
 
 import flmm
 from flmm.cli.ground import rows, writable
@@ -8,22 +9,28 @@ from flmm.config import TINY_CONFIG
 from flmm.evaluation.tables import print_table
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("image")
-    parser.add_argument("--config", default=TINY_CONFIG)
+    parser.add_argument("config", nargs="?", default=TINY_CONFIG, help="config of the model [%(default)s]")
+    parser.add_argument("--image", required=True, help="picture file")
+    parser.add_argument("--text", help="what to ask; by default the prompt of the config")
     parser.add_argument("--checkpoint", help="trained head [that of the tiny model]")
-    parser.add_argument("--question", help="what to ask; by default the prompt of the config")
-    parser.add_argument("--phrase", action="append", help="words of the answer to ground [its noun phrases]")
-    parser.add_argument("--out", default="conversation.png")
-    args = parser.parse_args()
+    parser.add_argument("--phrase", action="append", help="words of the answer to mask; repeat for more")
+    parser.add_argument("--all", action="store_true", help="mask all phrases of the answer (so it is without --phrase)")
+    parser.add_argument("--max-new-tokens", type=int, default=512, help="longest answer [%(default)s]")
+    parser.add_argument("--out", default="conversation.png", help="picture to write [%(default)s]")
+    args = parser.parse_args(argv)
+    if args.all and args.phrase:
+        parser.error("--all masks every phrase: leave --phrase out")
 
+    out = writable(args.out)
     model = flmm.load(args.config, args.checkpoint)
-    reply = model.answer(args.image, args.question)
-    print(f"> {reply}")
+    reply = model.chat(args.image).ask(args.text, args.max_new_tokens)
+    print(f"> {reply.question}\n{reply}")
+    print("phrases: " + ", ".join(phrase.text for phrase in reply.phrases()))
     grounding = reply.ground(args.phrase)
-    grounding.draw().save(writable(args.out))
-    print_table(f"phrases drawn in {args.out}", ("phrase", "score", "pixels", "box x0 y0 x1 y1"), rows(grounding))
+    grounding.draw().save(out)
+    print_table(f"phrases drawn in {out}", ("phrase", "score", "pixels", "box x0 y0 x1 y1"), rows(grounding))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def build_processor() -> CLIPImageProcessorPil:
     """CLIP's processor at the tower's size; padding to a square is the data set processor's work."""
-    return CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIDE}, crop_size={"height": IMAGE_SIDE, "width": IMAGE_SIDE})
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": IMAGE_SIDE}, crop_size={"height": IMAGE_SIDE, "width": IMAGE_SIDE}
+    )
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:

@@ -153,9 +153,8 @@ class Block(nn.Module):
     def _attend(self, x: Tensor) -> Tensor:
         if not self.window_size:
             return self.attn(x)
-        height, width = x.shape[1:3]
-        windows = self.attn(to_windows(x, self.window_size))
-        return from_windows(windows, self.window_size, height, width)
+        windows, padded = window_partition(x, self.window_size)
+        return window_unpartition(self.attn(windows), self.window_size, padded, (x.shape[1], x.shape[2]))
 
 
 class Attention(nn.Module):
@@ -199,8 +198,8 @@ class Attention(nn.Module):
 
     def _attend_with_rel_pos(self, q: Tensor, k: Tensor, v: Tensor, height: int, width: int) -> Tensor:
         grid_q = q.unflatten(2, (height, width))
-        rel_h = torch.einsum("bnhwc,hkc->bnhwk", grid_q, relative_table(self.rel_pos_h, height)).flatten(2, 3)
-        rel_w = torch.einsum("bnhwc,wkc->bnhwk", grid_q, relative_table(self.rel_pos_w, width)).flatten(2, 3)
+        rel_h = torch.einsum("bnhwc,hkc->bnhwk", grid_q, get_rel_pos(height, height, self.rel_pos_h)).flatten(2, 3)
+        rel_w = torch.einsum("bnhwc,wkc->bnhwk", grid_q, get_rel_pos(width, width, self.rel_pos_w)).flatten(2, 3)
         slab = max(1, MAX_BIAS_ELEMENTS // (k.shape[0] * k.shape[1] * k.shape[2]))
         outs = []
         for part, part_h, part_w in zip(*(x.split(slab, dim=2) for x in (q, rel_h, rel_w)), strict=True):
@@ -209,22 +208,65 @@ class Attention(nn.Module):
         return torch.cat(outs, dim=2)
 
 
-def relative_table(rel_pos: Tensor, size: int) -> Tensor:
-    """Vectors of every (query, key) pair along one axis: [2 * size - 1, C] to [size, size, C]."""
-    steps = torch.arange(size, device=rel_pos.device)
-    return rel_pos[steps[:, None] - steps[None, :] + size - 1]
+def get_rel_pos(q_size: int, k_size: int, rel_pos: Tensor) -> Tensor:
+    """Look up the vectors of every (query, key) pair along one axis.
+
+    Args:
+        q_size: number of queries along the axis.
+        k_size: number of keys; the shorter of both is stretched to the longer.
+        rel_pos: table [L, C], one vector for each distance; interpolated when there are more or fewer distances.
+
+    Returns:
+        [q_size, k_size, C].
+    """
+    distances = 2 * max(q_size, k_size) - 1
+    if len(rel_pos) != distances:
+        rel_pos = functional.interpolate(rel_pos.T[None], size=distances, mode="linear")[0].T
+    queries = torch.arange(q_size, device=rel_pos.device) * max(k_size / q_size, 1.0)
+    keys = torch.arange(k_size, device=rel_pos.device) * max(q_size / k_size, 1.0)
+    steps = queries[:, None] - keys[None, :] + (k_size - 1) * max(q_size / k_size, 1.0)
+    return rel_pos[steps.long()]
 
 
-def to_windows(x: Tensor, size: int) -> Tensor:
-    """Cut [B, h, w, C] into windows [B * n, size, size, C], padded with zeros at the bottom and the right."""
+def add_decomposed_rel_pos(
+    attn: Tensor,
+    q: Tensor,
+    rel_pos_h: Tensor,
+    rel_pos_w: Tensor,
+    q_size: tuple[int, int],
+    k_size: tuple[int, int],
+) -> Tensor:
+    """Add the relative positions to whole attention maps; for code that makes them (`Attention` does not).
+
+    Args:
+        attn: logits [B, q_h * q_w, k_h * k_w].
+        q: queries [B, q_h * q_w, C].
+        rel_pos_h: table of the vertical distances.
+        rel_pos_w: table of the horizontal distances.
+        q_size: (q_h, q_w).
+        k_size: (k_h, k_w).
+    """
+    grid = q.unflatten(1, q_size)
+    rel_h = torch.einsum("bhwc,hkc->bhwk", grid, get_rel_pos(q_size[0], k_size[0], rel_pos_h))
+    rel_w = torch.einsum("bhwc,wkc->bhwk", grid, get_rel_pos(q_size[1], k_size[1], rel_pos_w))
+    added = attn.unflatten(2, k_size).unflatten(1, q_size) + rel_h.unsqueeze(-1) + rel_w.unsqueeze(-2)
+    return added.flatten(3).flatten(1, 2)
+
+
+def window_partition(x: Tensor, window_size: int) -> tuple[Tensor, tuple[int, int]]:
+    """Cut [B, h, w, C] into windows, padded with zeros at the bottom and the right.
+
+    Returns:
+        Windows [B * n, window_size, window_size, C], and the padded (height, width).
+    """
     height, width = x.shape[1:3]
-    x = functional.pad(x, (0, 0, 0, -width % size, 0, -height % size))
-    x = x.unflatten(2, (-1, size)).unflatten(1, (-1, size))  # [B, rows, size, columns, size, C]
-    return x.transpose(2, 3).flatten(0, 2)
+    x = functional.pad(x, (0, 0, 0, -width % window_size, 0, -height % window_size))
+    padded = x.shape[1], x.shape[2]
+    x = x.unflatten(2, (-1, window_size)).unflatten(1, (-1, window_size))  # [B, rows, size, columns, size, C]
+    return x.transpose(2, 3).flatten(0, 2), padded
 
 
-def from_windows(windows: Tensor, size: int, height: int, width: int) -> Tensor:
-    """Undo `to_windows`: [B * n, size, size, C] to [B, height, width, C], without the padding."""
-    rows, columns = -(-height // size), -(-width // size)
-    x = windows.unflatten(0, (-1, rows, columns)).transpose(2, 3)
-    return x.flatten(3, 4).flatten(1, 2)[:, :height, :width]
+def window_unpartition(windows: Tensor, window_size: int, pad_hw: tuple[int, int], hw: tuple[int, int]) -> Tensor:
+    """Undo `window_partition`: [B * n, size, size, C] to [B, *hw, C], without the padding up to `pad_hw`."""
+    x = windows.unflatten(0, (-1, pad_hw[0] // window_size, pad_hw[1] // window_size)).transpose(2, 3)
+    return x.flatten(3, 4).flatten(1, 2)[:, : hw[0], : hw[1]]

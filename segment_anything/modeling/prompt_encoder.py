@@ -72,7 +72,7 @@ class PromptEncoder(nn.Module):
             points: coordinates [B, N, 2] (x, y) in pixels of the padded image, and labels [B, N]:
                 1 foreground, 0 background, -1 no point.
             boxes: [B, 4] xyxy in the same pixels.
-            masks: mask logits [B, 1, *mask_input_size].
+            masks: mask logits [B, 1, *mask_input_size]; [1, 1, *mask_input_size] is for all B.
             text_embeds: text tokens [B, T, embed_dim], appended to the sparse embeddings.
 
         Returns:
@@ -111,13 +111,15 @@ class PromptEncoder(nn.Module):
         return self.pe_layer.forward_with_coords(points.float() + 0.5, self.input_image_size).to(self.dtype)
 
     def _embed_masks(self, masks: Tensor | None, batch: int) -> Tensor:
-        if masks is not None:
-            return self.mask_downscaling(masks.to(self.dtype))
-        return self.no_mask_embed.weight.view(1, -1, 1, 1).expand(batch, -1, *self.image_embedding_size)
+        if masks is None:
+            return self.no_mask_embed.weight.view(1, -1, 1, 1).expand(batch, -1, *self.image_embedding_size)
+        return self.mask_downscaling(masks.to(self.dtype)).expand(batch, -1, -1, -1)
 
 
 def _common_batch(**prompts: Tensor | None) -> int:
     sizes = {name: len(prompt) for name, prompt in prompts.items() if prompt is not None}
+    if len(sizes) > 1 and sizes.get("masks") == 1:
+        del sizes["masks"]  # one for all
     if len(set(sizes.values())) > 1:
         raise ValueError(f"prompts must be for the same number of masks, got {sizes}")
     return next(iter(sizes.values()), 1)

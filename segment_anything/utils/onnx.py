@@ -114,4 +114,4 @@ class SamOnnxModel(nn.Module):
     def resize_longest_image_size(input_image_size: Tensor, longest_side: int) -> Tensor:
         """Tensor form of `ResizeLongestSide.get_preprocess_shape`: int64 [2]."""
         size = input_image_size.to(torch.float32)
-        return torch.floor(size * (longest_side / size.max()) + 0.5).to(torch.int64)
+        return torch.floor(size * (longest_side / size.max()) + 0.5).clamp(min=1).to(torch.int64)

@@ -15,4 +15,4 @@ from flmm.chat.phrases import noun_phrases
     ],
 )
 def test_noun_phrases(text, phrases):
-    assert noun_phrases(text) == phrases
+    assert [text[start:end] for start, end in noun_phrases(text)] == phrases

@@ -126,7 +126,10 @@ def test_tiny_differs_where_it_must():
         if key.startswith((*used, "runner", "randomness", "visualizer")) and llava.get(key) != tiny.get(key)
     }
     paths = {key for key in changed if "coco" in str(llava.get(key)) or key.endswith("pretrained_model_name_or_path")}
+    template = "train_dataloader.dataset.shared.sample_builder.prompt_template"
     assert changed - paths == {
+        template,
+        *(f"{template}.{key}" for key in ("INSTRUCTION", "SEP", "SEVERAL_PICTURES")),
         "default_hooks.checkpoint.interval",
         "model.mask_head.base_channels",
         "model.model.dtype",

@@ -211,6 +211,20 @@ def test_an_expression_with_an_empty_mask_is_named(data):
     assert concat_datasets([refcoco_config(data, allow_empty_masks=True)])[0]["masks"][1].sum() == 0
 
 
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ({"size": [8, 6], "counts": [10, 5]}, "cover 15 pixels, but 8 x 6"),
+        ({"size": [6, 8], "counts": [48]}, r"written as \[width, height\]"),
+        (None, "its segmentation is None"),
+    ],
+)
+def test_masks_are_checked_before_mmdet_draws_them(tmp_path, mask, message):
+    Image.new("RGB", (6, 8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=f"a.png: of object 0, .*{message}"):
+        PILLoadImageFromFile()({"img_path": str(tmp_path / "a.png"), "instances": [{"mask": mask}]})
+
+
 def test_expressions_masks_and_images_must_agree():
     step = RefCOCO2PNG(**SETTINGS)
 

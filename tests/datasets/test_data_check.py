@@ -3,6 +3,7 @@
 import argparse
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from flmm.datasets import check
+from flmm.datasets.captions import Panoptic
+from flmm.datasets.res import RESDataset
 
 DATA = Path(__file__).parents[1] / "golden" / "comp_datasets" / "data"
 
@@ -157,3 +160,108 @@ def test_pictures_and_masks_are_opened(root):
     assert "000000000632.jpg cannot be decoded" in told(root, only=["refcoco"])
     Image.new("RGB", (5, 8)).save(photo)
     assert "000000000632.jpg: the image is 8 x 5" in told(root, only=["refcoco"])
+
+
+SQUARE = [[10, 10, 40, 10, 40, 30, 10, 30]]
+BAD_SEGMENTATIONS = {
+    "null": (None, "its segmentation is None"),
+    "flat": (SQUARE[0], r"holds 10 where a polygon should be \(a polygon needs a list around it\)"),
+    "nested": ([[[10, 10], [40, 10], [40, 30]]], "is nested"),
+    "words": ([["left", "right", 1, 2, 3, 4]], "something else than numbers"),
+    "not a number": ([[float("nan"), 10, 40, 10, 40, 30]], "not finite"),
+    "in a list": ([{"size": [61, 97], "counts": [5917]}], "where a polygon should be"),
+    "no size": ({"counts": [5917]}, "have no size"),
+    "no counts": ({"size": [61, 97], "counts": None}, "counts is None"),
+    "too short": ({"size": [61, 97], "counts": [100, 50]}, r"cover 150 pixels, but 61 x 97 .* are 5917"),
+    "too long": ({"size": [61, 97], "counts": [0, 6000]}, "cover 6000 pixels"),
+    "negative": ({"size": [61, 97], "counts": [-3, 5920]}, "negative"),
+    "swapped": ({"size": [97, 61], "counts": [5917]}, r"size \[97, 61\], but the picture is \[61, 97\] .*written as"),
+    "smaller": ({"size": [30, 48], "counts": [1440]}, r"size \[30, 48\], but the picture is \[61, 97\]"),
+    "cut text": ({"size": [61, 97], "counts": "e1`"}, "damaged or cut"),
+    "other text": ({"size": [61, 97], "counts": "no code!"}, "damaged or cut|cover"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SEGMENTATIONS)
+def test_segmentations_are_refused_alike_by_check_and_data_set(root, kind):
+    segmentation, message = BAD_SEGMENTATIONS[kind]
+    edit(root / "refcoco" / "instances.json", lambda c: c["annotations"][0].update(segmentation=segmentation))
+    assert re.search(f"object 1, annotation 1390 of 000000000139.jpg: .*{message}", told(root, only=["refcoco"]))
+    split = json.loads((DATA / "refcoco" / "refs.json").read_text())[0]["split"]
+    with pytest.raises(ValueError, match=rf"refs\(unc\).p with .*instances.json: .*annotation 1390 .*{message}"):
+        refcoco(root, split)
+
+
+BAD_REFS = {
+    "no ann_id": (lambda ref: ref.pop("ann_id"), "object 3 has no ann_id"),
+    "no ref_id": (lambda ref: ref.pop("ref_id"), "has no ref_id"),
+    "no image_id": (lambda ref: ref.pop("image_id"), "object 3 has no image_id"),
+    "no field": (lambda ref: ref.pop("sentences"), "object 3 has no sentences"),
+    "no sentence": (lambda ref: ref.update(sentences=[]), "object 3 has an empty list of sentences"),
+    "plain sentence": (lambda ref: ref.update(sentences=["a dog"]), "object 3 has the sentence 'a dog'"),
+    "one string": (lambda ref: ref.update(sentences="a dog"), "object 3 has sentences='a dog', not a list"),
+    "no raw": (lambda ref: ref.update(sentences=[{"sent": "a dog"}]), "write {'raw': 'the words'}"),
+    "raw is None": (lambda ref: ref.update(sentences=[{"raw": None}]), "write {'raw': 'the words'}"),
+    "blank": (lambda ref: ref.update(sentences=[{"raw": "  "}]), "object 3 has an empty expression"),
+    "no split": (lambda ref: ref.pop("split"), "reference 2 is no dict with a split"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_REFS)
+def test_references_are_refused_alike_by_check_and_data_set(root, kind):
+    change, message = BAD_REFS[kind]
+    refs = pickle.loads((root / "refcoco" / "refs(unc).p").read_bytes())
+    split = refs[2]["split"]
+    change(refs[2])
+    (root / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs))
+    assert message in told(root, only=["refcoco"])
+    with pytest.raises(ValueError, match=re.escape(message)):
+        refcoco(root, split)
+
+
+@pytest.mark.parametrize("refs", [None, [], {1: {"split": "val"}}, ["a"]])
+def test_files_without_references_are_refused_alike(root, refs):
+    (root / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs))
+    assert "refs(unc).p: unreadable" in told(root, only=["refcoco"])
+    with pytest.raises(ValueError, match=r"refs\(unc\).p"):
+        refcoco(root)
+
+
+def refcoco(root, split="train"):
+    return RESDataset(
+        data_root=f"{root}/",
+        ann_file="refcoco/instances.json",
+        split_file="refcoco/refs(unc).p",
+        split=split,
+        sample_builder=object(),
+    )
+
+
+def test_a_file_as_root(tmp_path):
+    (tmp_path / "README.md").touch()
+    assert "a file, not a folder" in told(tmp_path / "README.md")
+
+
+def test_names_are_never_cut_and_a_negative_sample_opens_all(root, capsys):
+    (root / "val2017" / "000000000139.jpg").unlink()
+    assert status(root, "--sample", "-3") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"broken {root / 'val2017'}: cut short: 1 of 3 files missing") for line in lines)
+
+
+def test_shapes_are_said_to_come_from_the_command_that_makes_them(root):
+    (root / "manifest.json").write_text("{}")
+    shutil.rmtree(root / "val2017")
+    message = told(root)
+    assert f"`flmm data shapes --out {root}` makes {root}" in message
+    assert "http" not in message
+
+
+@pytest.mark.parametrize("name", ["1.jpeg", "1.JPG", "1.png", "a.jpg.b.jpg", "x.jpg/1.jpg"])
+@pytest.mark.parametrize("named", [True, False])
+def test_panoptic_pngs_are_those_that_the_annotation_names(tmp_path, name, named):
+    image = {"id": 1, "file_name": name, "height": 4, "width": 4}
+    annotation = {"image_id": 1, "segments_info": []} | ({"file_name": "map_1.png"} if named else {})
+    path = tmp_path / "panoptic.json"
+    path.write_text(json.dumps({"images": [image], "annotations": [annotation], "categories": []}))
+    assert Panoptic(path)[1].segm_file == ("map_1.png" if named else name.rpartition(".")[0] + ".png")

@@ -83,7 +83,9 @@ def test_refcoco_files_that_do_not_fit_are_told(refcoco, tmp_path):
         build(split_file="gone.p")
     content = json.loads(Path(refcoco["data_root"], "instances.json").read_text())
     (tmp_path / "other.json").write_text(json.dumps({**content, "annotations": content["annotations"][:1]}))
-    with pytest.raises(ValueError, match=r"other.json lacks, but .*refs.p names, object \d+ and \d+ others"):
+    with pytest.raises(
+        ValueError, match=r"refs.p with .*other.json: \d+ of \d+ objects .* object \d+: no annotation \d+"
+    ):
         build(ann_file=str(tmp_path / "other.json"))
     (tmp_path / "other.json").write_text(json.dumps({**content, "images": [{"id": 1}]}))
     with pytest.raises(ValueError, match=r"other.json has another format.*`file_name`.*images"):
@@ -103,6 +105,43 @@ def test_an_unknown_category_is_told(tmp_path):
     (tmp_path / "panoptic.json").write_text(json.dumps({**content, "categories": content["categories"][:1]}))
     with pytest.raises(ValueError, match="image 139 has category 2, which `categories` lacks"):
         Panoptic(tmp_path / "panoptic.json").get(139)
+
+
+CONTENT = {"a": 1, "text": 'NaN and " Infinity', "list": [1.5]}
+JSON = json.dumps(CONTENT)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        JSON.encode("utf-8-sig"),
+        JSON.encode("utf-16"),
+        JSON.encode("utf-16-le"),
+        JSON.encode("utf-32"),
+        JSON.replace("1.5", "1.5, NaN, -Infinity").encode(),
+        (JSON + "\r\n ").encode(),
+    ],
+)
+def test_json_as_editors_and_python_write_it(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    found = decode_file(tmp_path / "a.json", msgspec.json.Decoder(dict[str, msgspec.Raw]))
+    numbers = [1.5, None, None] if b"NaN, -" in content else [1.5]
+    assert {key: msgspec.json.decode(value) for key, value in found.items()} == CONTENT | {"list": numbers}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (JSON[:20].encode(), "is not complete JSON .*truncated.*: fetch it again"),
+        (b"<html>", "is no JSON .*byte 0.*: correct it"),
+        (b'{"a": 1,, "b": NaN}', "is no JSON .*byte 8"),
+        (b"\xff\xfe\x00\xd8a", "looks like utf-16 but is not"),
+    ],
+)
+def test_what_is_no_json_is_told_with_its_cause(tmp_path, content, message):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"a.json {message}"):
+        decode_file(tmp_path / "a.json", msgspec.json.Decoder())
 
 
 def test_an_empty_file_is_not_complete(tmp_path):

@@ -1,6 +1,7 @@
 """Finding phrases in a text and tokenising it piece by piece."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,67 @@ def test_spans_are_taken_as_they_are():
     assert find_phrases(text, [(10, 15), "a dog"]) == [(10, 15), (0, 5)]
 
 
+def test_words_alone_are_one_phrase():
+    assert find_phrases("a black cross", "cross") == [(8, 13)]
+    assert find_phrases("a black cross", "black cross") == [(2, 13)]
+    assert find_phrases("a black cross", (word for word in ["cross", "black"])) == [(8, 13), (2, 7)]
+
+
+def test_all_phrases_are_placed_together_where_the_longest_would_take_a_neighbors_place():
+    assert find_phrases("a b c b c", ["b c", "a b"]) == [(6, 9), (0, 3)]
+    assert find_phrases("b c b c a b c", ["b c", "b c", "a b"]) == [(0, 3), (4, 7), (8, 11)]
+    assert find_phrases("a b c b c", ["b c", (0, 3)]) == [(6, 9), (0, 3)]
+    with pytest.raises(ValueError, match=r"'a b' occurs 1 time.* separate calls"):
+        find_phrases("a b c", ["b c", "a b"])
+
+
+NFC, NFD = "a jalape\u00f1o by the caf\u00e9", unicodedata.normalize("NFD", "a jalape\u00f1o by the caf\u00e9")
+CURLY = "the dog\u2019s bowl"
+HINDI = "\u0918\u0930\u094b\u0902 \u0915\u0947 \u092a\u093e\u0938 \u090f\u0915 \u0918\u0930"
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "expected"),
+    [
+        (NFC, unicodedata.normalize("NFD", "the caf\u00e9"), "the caf\u00e9"),
+        (NFD, "a jalape\u00f1o", "a jalapen\u0303o"),
+        (CURLY, "the dog's bowl", CURLY),
+        ("the dog's bowl", CURLY, "the dog's bowl"),
+        ("a \u201cstop\u201d sign", 'a "stop" sign', "a \u201cstop\u201d sign"),
+        ("a well\u2011known dog", "well-known", "well\u2011known"),
+        ("a cr\u00ado\u200bss here", "cross", "cr\u00ado\u200bss"),
+        ("a cross here", "cro\u200bss\ufeff", "cross"),
+        ("DIE STRASSE", "stra\u00dfe", "STRASSE"),
+        ("\uff21 dog", "a dog", "\uff21 dog"),  # full width
+        ("a \u2764\ufe0f on it", "\u2764", "\u2764\ufe0f"),
+    ],
+)
+def test_ways_of_writing_the_same_letter_do_not_matter(text, phrase, expected):
+    assert words(text, [phrase]) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("before", "letter", "after"),
+    [
+        ("a caf\u00e9 with a ", "cafe", " sign"),
+        (HINDI[:-2], HINDI[-2:], ""),  # "house" beside "houses"
+        ("\ud55c ", "\ud558", ""),  # a syllable that begins like another one
+        ("\u304c", "\u304b", ""),  # ga, ka: one has a mark
+        ("\U0001f44b\U0001f3fd ", "\U0001f44b", ""),  # a hand with a skin tone, a hand without
+    ],
+)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_phrase_never_takes_a_part_of_a_letter(before, letter, after, form):
+    before, letter, after = (unicodedata.normalize(form, part) for part in (before, letter, after))
+    assert find_phrases(before + letter + after, [letter]) == [(len(before), len(before + letter))]
+
+
+@pytest.mark.parametrize("phrases", [[3], (0, 7), [("a", "b")], [(1, 2, 3)], [None], ["a dog", 1.5]])
+def test_what_is_no_phrase_is_told(phrases):
+    with pytest.raises(ValueError, match=r"is no phrase: write words, or \(start, end\)"):
+        find_phrases("a red dog", phrases)
+
+
 @pytest.mark.parametrize(
     ("text", "phrases", "message"),
     [
@@ -70,12 +132,12 @@ def test_bad_phrases_are_refused(text, phrases, message):
 def test_a_phrase_without_token_is_refused():
     class Mute:
         def encode(self, text, add_special_tokens):
-            return [] if text == "\u200b" else [1]
+            return [] if text == "\u2800" else [1]
 
     with pytest.raises(ValueError, match="gives no token"):
-        encode_phrases(Mute(), "see \u200b here", ["\u200b"])
+        encode_phrases(Mute(), "see \u2800 here", ["\u2800"])
     with pytest.raises(ValueError, match="phrase 1 .* gives no token"):
-        encode_expressions(Mute(), ["a dog", "\u200b"])
+        encode_expressions(Mute(), ["a dog", "\u2800"])
 
 
 def test_pieces_are_cut_at_the_phrases():

@@ -10,7 +10,6 @@ from torch.utils.data import Dataset
 from transformers import AutoTokenizer
 
 from flmm.config import sample_settings
-from flmm.datasets.images import as_annotated, load_image
 from flmm.datasets.llava_processors import CustomLlavaImageProcessor
 from flmm.datasets.png import concat_datasets
 from flmm.datasets.sample import ReadsSamples, SampleBuilder
@@ -108,9 +107,6 @@ def test_an_added_image_token_leaves_the_callers_tokenizer_as_it_is(processor):
     assert "<image>" in builder.tokenizer.get_vocab()
     assert "<image>" not in plain.get_vocab()
     assert builder.ground(Image.new("RGB", (9, 9)), "a dog", ["dog"])["input_ids"].eq(-200).sum() == 1
-    other = builder.with_prompt("What is in <image>?")
-    assert other.tokenizer is builder.tokenizer
-    assert other.prompt_ids != builder.prompt_ids
 
 
 def test_settings_come_from_the_config(tokenizer, processor):
@@ -150,52 +146,3 @@ def test_image_tokens_in_the_text_and_foreign_processors_are_refused(tokenizer, 
 
     with pytest.raises(ValueError, match="CLIPImageProcessor.preprocess gives no meta_datas"):
         SampleBuilder(CLIPImageProcessor(), tokenizer, TEMPLATE, PROMPT).ground(picture, "a dog", ["a dog"])
-
-
-def save(image, path, orientation=None):
-    exif = Image.Exif()
-    if orientation:
-        exif[0x0112] = orientation
-    image.save(path, exif=exif, quality=95)
-    return path
-
-
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1", "LA", "I;16"])
-def test_users_pictures_of_any_mode_become_rgb(mode, tmp_path, picture):
-    if mode == "I;16":
-        image = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) << 8)
-    else:
-        image = picture.convert(mode)
-    path = tmp_path / ("picture.jpg" if mode == "CMYK" else "picture.png")
-    image.save(path)
-    loaded = load_image(path)
-    assert (loaded.mode, loaded.size) == ("RGB", picture.size)
-    if mode in ("L", "I;16"):
-        np.testing.assert_array_equal(np.asarray(loaded)[..., 0], np.asarray(picture.convert("L")))
-    if mode == "RGBA":
-        np.testing.assert_array_equal(np.asarray(loaded), np.asarray(picture))
-
-
-def test_users_pictures_are_turned_upright(tmp_path, picture):
-    path = save(picture.transpose(Image.Transpose.ROTATE_90), tmp_path / "turned.png", orientation=6)
-    np.testing.assert_array_equal(np.asarray(load_image(path)), np.asarray(picture))
-
-
-def test_annotations_decide_the_orientation(tmp_path, picture):
-    stored = Image.open(save(picture.transpose(Image.Transpose.ROTATE_90), tmp_path / "turned.png", orientation=6))
-    assert as_annotated(stored, (40, 20), "x") is stored
-    np.testing.assert_array_equal(np.asarray(as_annotated(stored, (20, 40), "x")), np.asarray(picture))
-    with pytest.raises(ValueError, match="a.jpg: the image is 40 x 20 .* its masks are 41 x 20"):
-        as_annotated(stored, (41, 20), "a.jpg")
-
-
-def test_missing_truncated_and_foreign_files_are_named(tmp_path, picture):
-    with pytest.raises(FileNotFoundError, match="no image .*nothing.jpg"):
-        load_image(tmp_path / "nothing.jpg")
-    path = save(picture.resize((400, 400)), tmp_path / "cut.jpg")
-    path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(ValueError, match="cut.jpg cannot be decoded .*truncated"):
-        load_image(path)
-    (tmp_path / "text.jpg").write_text("<html>not found</html>")
-    with pytest.raises(ValueError, match="text.jpg cannot be decoded"):
-        load_image(tmp_path / "text.jpg")

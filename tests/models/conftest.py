@@ -1,11 +1,1 @@
-import pytest
-from families import FAMILIES, build
-
-
-@pytest.fixture(scope="module", params=list(FAMILIES))
-def built(request, tmp_path_factory):
-    """Every LMM family in turn, in a folder of its own."""
-    root = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        yield build(request.param, root)
+from built_family import built  # noqa: F401

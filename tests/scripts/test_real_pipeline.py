@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from flmm.api import GroundingModel
 from flmm.datasets.llava_processors import CustomLlavaImageProcessor
+from flmm.datasets.sample import SampleBuilder
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def model():
         "prompt": "<image>\nDescribe it.",
         "prompt_template": {"INSTRUCTION": "USER: {input} ASSISTANT:"},
     }
-    return GroundingModel(flmm_model, settings)
+    return GroundingModel(flmm_model, SampleBuilder(**settings))
 
 
 def noise(width, height):
@@ -65,8 +66,8 @@ def test_answer_is_greedy_and_depends_on_the_question(model):
     answer = model.answer(image, max_new_tokens=5)
     assert answer.text
     assert model.answer(image, max_new_tokens=5).text == str(answer)
-    asked = model._asking("Where is the dog?")
-    text = model.builder.tokenizer.decode(asked.prompt_ids)
+    reply = model.answer(image, "Where is the dog?", max_new_tokens=5)
+    text = model.builder.tokenizer.decode(reply.prompt.sample()["input_ids"])
     assert "Where is the dog?" in text
     assert "Describe" not in text
 

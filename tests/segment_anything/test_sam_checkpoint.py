@@ -78,9 +78,33 @@ def test_a_file_with_code_is_refused_and_not_run(tmp_path, capsys):
 
 
 def test_a_file_of_something_else_is_refused(nano, tmp_path):
-    path = tmp_path / "wrapped.pth"
-    torch.save({"model": nano.state_dict(), "epoch": 3}, path)
+    path = tmp_path / "other.pth"
+    torch.save({"optimizer": {"lr": 1}, "epoch": 3}, path)
     with pytest.raises(ValueError, match="plain state dict"):
+        sam_model_registry["vit_nano"](checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"model": state, "epoch": 3},
+        lambda state: {"state_dict": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {f"module._orig_mod.{name}": value for name, value in state.items()},
+        lambda state: {**state, "pixel_mean": torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)},
+    ],
+    ids=["training checkpoint", "parallel", "compiled", "old buffers"],
+)
+def test_wrapped_weights_are_unwrapped(nano, tmp_path, wrap):
+    path = tmp_path / "wrapped.pth"
+    torch.save(wrap(dict(nano.state_dict())), path)
+    loaded = sam_model_registry["vit_nano"](checkpoint=path)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in nano.state_dict().items())
+
+
+def test_weights_for_other_pixel_statistics_are_refused(nano, tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save({**nano.state_dict(), "pixel_mean": torch.zeros(3, 1, 1)}, path)
+    with pytest.raises(ValueError, match="1 unexpected: pixel_mean"):
         sam_model_registry["vit_nano"](checkpoint=path)
 
 

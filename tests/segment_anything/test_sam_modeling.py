@@ -1,11 +1,15 @@
 """Encoders and decoder against the package segment-anything 1.0, and what they do beyond it."""
 
 import copy
+import importlib
 
 import pytest
 import torch
 
 from segment_anything.modeling import image_encoder as image_encoder_module
+
+# the package gives the name of this module to a function
+build_sam_module = importlib.import_module("segment_anything.build_sam")
 
 
 def make_prompts(sam, batch):
@@ -122,6 +126,22 @@ def test_prompts_for_different_numbers_of_masks_are_refused(padded_pair):
     two, three = make_prompts(sam, 2), make_prompts(sam, 3)
     with pytest.raises(ValueError, match="'boxes': 2, 'text_embeds': 3"):
         sam.prompt_encoder(None, two["boxes"], None, three["text_embeds"])
+    with pytest.raises(ValueError, match="'boxes': 3, 'masks': 2"):
+        sam.prompt_encoder(None, three["boxes"], two["masks"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("given", ["points", "boxes"])
+def test_one_mask_input_is_for_all_prompts(padded_pair, given):
+    """The official prompt encoder leaves this to broadcasting in the decoder."""
+    outputs = []
+    for sam in padded_pair:
+        prompts = make_prompts(sam, 3)
+        sparse, dense = sam.prompt_encoder(*choose({**prompts, "masks": prompts["masks"][:1]}, (given, "masks")))
+        image_pe = sam.prompt_encoder.get_dense_pe()
+        outputs.append(sam.mask_decoder(random_embedding(sam), image_pe, sparse, dense, False)[0])
+    assert len(outputs[0]) == 3
+    torch.testing.assert_close(*outputs)
 
 
 @torch.no_grad()
@@ -196,6 +216,48 @@ def test_whole_model_equals_official(padded_pair, close):
         assert (our["masks"] != their["masks"]).float().mean() < 1e-4
         close(our["iou_predictions"], their["iou_predictions"])
         close(our["low_res_logits"], their["low_res_logits"])
+
+
+@pytest.mark.parametrize("size", [(14, 14), (20, 17), (3, 5)])
+def test_windows_equal_official(official, size):
+    theirs = importlib.import_module(f"{official.__name__}.modeling.image_encoder")
+    x = torch.randn(2, *size, 8)
+    ours, padded = image_encoder_module.window_partition(x, 7)
+    expected, their_padded = theirs.window_partition(x, 7)
+    assert padded == their_padded
+    assert torch.equal(ours, expected)
+    assert torch.equal(image_encoder_module.window_unpartition(ours, 7, padded, size), x)
+
+
+@pytest.mark.parametrize(("q_size", "k_size", "length"), [(8, 8, 15), (8, 8, 27), (14, 14, 15), (4, 8, 15), (8, 4, 9)])
+def test_relative_positions_equal_official(official, q_size, k_size, length):
+    """The table is interpolated when it was made for another grid."""
+    theirs = importlib.import_module(f"{official.__name__}.modeling.image_encoder")
+    table, other = torch.randn(length, 16), torch.randn(length, 16)
+    ours = image_encoder_module.get_rel_pos(q_size, k_size, table)
+    torch.testing.assert_close(ours, theirs.get_rel_pos(q_size, k_size, table))
+    maps, q = torch.randn(3, q_size**2, k_size**2), torch.randn(3, q_size**2, 16)
+    arguments = (maps, q, table, other, (q_size, q_size), (k_size, k_size))
+    torch.testing.assert_close(
+        image_encoder_module.add_decomposed_rel_pos(*arguments), theirs.add_decomposed_rel_pos(*arguments)
+    )
+
+
+@torch.no_grad()
+def test_attention_over_another_grid_equals_official(official):
+    theirs = importlib.import_module(f"{official.__name__}.modeling.image_encoder")
+    arguments = {"dim": 32, "num_heads": 2, "use_rel_pos": True, "rel_pos_zero_init": False, "input_size": (8, 8)}
+    ours, expected = image_encoder_module.Attention(**arguments), theirs.Attention(**arguments)
+    expected.load_state_dict(ours.state_dict())
+    x = torch.randn(1, 5, 11, 32)
+    torch.testing.assert_close(ours(x), expected(x))
+
+
+def test_others_variants_are_built_by_the_official_arguments():
+    with torch.device("meta"):
+        sam = build_sam_module._build_sam(768, 1, 12, [0])
+    assert sam.image_encoder.pos_embed.shape == (1, 64, 64, 768)
+    assert sam.image_encoder.blocks[0].window_size == 0
 
 
 def test_images_of_another_size_are_refused(padded_pair):

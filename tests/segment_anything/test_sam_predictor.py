@@ -77,6 +77,8 @@ def test_misuse_is_explained(padded_pair, picture):
     predictor.set_image(picture)
     with pytest.raises(ValueError, match="one label per point"):
         predictor.predict(point_coords=POINTS["point_coords"])
+    labels_only = predictor.predict(point_labels=np.array([1]), **BOX)[0]
+    np.testing.assert_array_equal(labels_only, predictor.predict(**BOX)[0])  # as the official one
     predictor.reset_image()
     with pytest.raises(RuntimeError, match="set_image"):
         predictor.get_image_embedding()
@@ -165,3 +167,10 @@ def test_onnx_module_traces_with_free_sizes(predictors, mask_prompt, close):
     other = (embedding, coords[:, :2], labels[:, :2], mask, torch.zeros(1), torch.tensor([99.0, 64.0]))
     for our, their in zip(traced(*other), module(*other), strict=True):
         close(our, their)
+
+
+@pytest.mark.parametrize("size", [(1, 600), (600, 1), (2, 5000)])
+def test_onnx_module_takes_thin_pictures(predictors, mask_prompt, size):
+    module = SamOnnxModel(predictors[0].model, return_single_mask=True)
+    *inputs, _ = onnx_inputs(predictors[0], mask_prompt)
+    assert module(*inputs, torch.tensor(size, dtype=torch.float32))[0].shape[-2:] == size

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from flmm.evaluation.boxes import masks_to_boxes
+from flmm.boxes import masks_to_boxes
+from flmm.datasets.images import as_rgb
 from flmm.utils import compute_mask_IoU
 from segment_anything import sam_model_registry
 from segment_anything.utils.transforms import ResizeLongestSide
@@ -98,7 +99,7 @@ class SAMWrapper(nn.Module):
     def encode(self, images: list[Image.Image]) -> list[Embedding]:
         """Run the image encoder, in one pass; an image that is there twice, as one object, is encoded once."""
         distinct = {id(image): image for image in images}
-        resized = [self.transform.apply_image(np.array(image.convert("RGB"))) for image in distinct.values()]
+        resized = [self.transform.apply_image(np.array(as_rgb(image))) for image in distinct.values()]
         pixels = [torch.tensor(picture).permute(2, 0, 1).to(self.model.device) for picture in resized]
         features = self.model.image_encoder(torch.stack([self.model.preprocess(picture) for picture in pixels]))
         features = features.to(self.model.mask_decoder.iou_token.weight.dtype)

@@ -1,0 +1,57 @@
+"""Asks questions whose answers are known, and reports what fails, as JSON and as a page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from flmm.config import TINY_CHECKPOINT, TINY_CONFIG
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `flmm cases`."""
+    parser.add_argument(
+        "manifest", help='JSON: {"samples": [{"id", "image_path", "question", "answer_contains", ...}]}'
+    )
+    parser.add_argument("--out", help="folder of the report [work_dirs/cases/MANIFEST]; a rerun goes on there")
+    parser.add_argument("--compare", metavar="REPORT", help="an earlier report, or its folder, to compare with")
+    parser.add_argument("--limit", type=int, help="ask the first cases only")
+    parser.add_argument("--max-new-tokens", type=int, default=200, help="longest answer [%(default)s]")
+    parser.add_argument("--iou", type=float, default=0.3, help="boxes that overlap less are labeled [%(default)s]")
+    parser.add_argument("--config", default=TINY_CONFIG, help="config of the model [%(default)s]")
+    parser.add_argument("--checkpoint", help="trained head [that of the tiny model]")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 [cuda if there is one]")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Asks, reports; returns 0 also when cases fail: the report says which.
+
+    Raises:
+        FileNotFoundError: When manifest, report, config or checkpoint does not exist.
+        ValueError: When one of them cannot be read.
+    """
+    from tqdm import tqdm
+
+    from flmm.api import load
+    from flmm.chat.case_report import PAGE, make_report, read_report, write_report
+    from flmm.chat.cases import read_cases, run_cases
+    from flmm.evaluation.tables import print_table
+    from flmm.training.fingerprint import path_digest
+
+    cases = read_cases(args.manifest)[: args.limit]
+    old = None if args.compare is None else read_report(args.compare)
+    checkpoint = args.checkpoint or (TINY_CHECKPOINT if args.config == TINY_CONFIG else None)
+    setup = {"config": args.config, "checkpoint": checkpoint, "weights": checkpoint and path_digest(checkpoint)}
+    out = Path(args.out or Path("work_dirs/cases", Path(args.manifest).stem))
+    model = load(args.config, args.checkpoint, args.device)
+    work = run_cases(model, cases, Path(args.manifest).parent, out, setup, args.max_new_tokens, args.iou)
+    records = list(tqdm(work, total=len(cases), desc="cases"))
+    report = make_report(records, {"manifest": args.manifest, **setup}, old)
+    write_report(report, out)
+    summary = report["summary"]
+    title = f"{summary['num_success']} of {summary['num_samples']} cases are right: {out / PAGE}"
+    print_table(title, ("label", "cases"), summary["tag_counts"].items())
+    if old is not None:
+        changes = [(key, len(names)) for key, names in report["comparison"].items()]
+        print_table(f"compared with {args.compare}", ("change", "cases"), changes)
+    return 0

@@ -1,0 +1,138 @@
+"""Talks to the LMM about pictures: asks, grounds what it said, and explains it. Without --question it asks you."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flmm.config import TINY_CONFIG
+
+if TYPE_CHECKING:
+    from flmm.chat import Conversation, Reply
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `flmm chat`."""
+    parser.add_argument("image", nargs="+", help="picture files; several for an LMM that reads several")
+    parser.add_argument("--question", action="append", metavar="TEXT", help="ask this and end; repeat for more turns")
+    parser.add_argument(
+        "--ground",
+        nargs="*",
+        metavar="WORDS",
+        help="ground these words of the last reply; all its phrases when no words follow",
+    )
+    parser.add_argument("--json", action="store_true", help="print replies, phrases, boxes and masks as JSON")
+    parser.add_argument("--system", help="system text [none]")
+    parser.add_argument("--max-new-tokens", type=int, default=200, help="longest reply [%(default)s]")
+    parser.add_argument("--out", default="chat", help="folder for pictures and saved conversations [%(default)s]")
+    parser.add_argument("--config", default=TINY_CONFIG, help="config of the model [%(default)s]")
+    parser.add_argument("--checkpoint", help="trained head [that of the tiny model]")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 [cuda if there is one]")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Asks the questions of the command line, or those that are typed.
+
+    Raises:
+        FileNotFoundError: When a picture, config or checkpoint does not exist.
+        ValueError: When one of them cannot be read, or a question cannot be asked.
+    """
+    from flmm.api import as_picture, load
+
+    if args.question is None and (args.json or args.ground is not None):
+        raise ValueError("--json and --ground are for scripts: give a --question with them")
+    pictures = [as_picture(path) for path in args.image]  # errors in what was typed come before the model is loaded
+    with contextlib.redirect_stdout(sys.stderr):  # what loading reports is no part of the answer
+        chat = load(args.config, args.checkpoint, args.device).chat(pictures, system=args.system)
+    if args.question is None:
+        from flmm.cli.repl import Session
+
+        Session(chat, Path(args.out), args.max_new_tokens).run()
+        return 0
+    return answer(chat, args)
+
+
+def answer(chat: Conversation, args: argparse.Namespace) -> int:
+    """Asks the questions of the command line, grounds the last reply if wanted, prints."""
+    costs = []
+    for question in args.question:
+        with measured() as cost:
+            chat.ask(question, args.max_new_tokens)
+        costs.append(cost)
+    reply = chat.replies[-1]
+    if args.ground is not None:
+        from flmm.cli.ground import writable
+
+        grounding = reply.ground(args.ground or None)
+        if not args.json:
+            grounding.draw().save(writable(Path(args.out, "grounding.png")))
+    if args.json:
+        replies = [written(one, cost) for one, cost in zip(chat.replies, costs, strict=True)]
+        print(json.dumps({"images": args.image, "replies": replies}, ensure_ascii=False, indent=1))
+    else:
+        for one, cost in zip(chat.replies, costs, strict=True):
+            print(f"> {one.question}\n{one.text}{' ...' * one.cut}\n({cost})")
+        for line in grounded_lines(reply):
+            print(line)
+    return 0
+
+
+def written(reply: Reply, cost: Cost) -> dict[str, Any]:
+    """A reply with its phrases and what was grounded, as JSON."""
+    return {
+        "question": reply.question,
+        "text": reply.text,
+        "cut": reply.cut,
+        "tokens": reply.tokens,
+        "phrases": [phrase._asdict() for phrase in reply.phrases()],
+        "grounded": [asdict(one) | {"phrase": one.phrase._asdict()} for one in reply.grounded],
+        "seconds": round(cost.seconds, 3),
+        "peak_mb": round(cost.megabytes),
+    }
+
+
+def grounded_lines(reply: Reply) -> list[str]:
+    """A line for each phrase that was grounded: score, box, words."""
+    boxes = [" ".join(f"{side:.0f}" for side in one.box) for one in reply.grounded]
+    return [f"{one.score:.2f}  [{box}]  {one.phrase.text}" for one, box in zip(reply.grounded, boxes, strict=True)]
+
+
+@dataclass
+class Cost:
+    """What a reply cost.
+
+    Attributes:
+        seconds: Time.
+        megabytes: Peak memory: of the GPU while it was used, or of the process so far.
+    """
+
+    seconds: float = 0.0
+    megabytes: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s, peak memory {self.megabytes:,.0f} MB"
+
+
+@contextlib.contextmanager
+def measured() -> Iterator[Cost]:
+    """Measures what happens inside."""
+    import torch
+
+    cost, start = Cost(), time.perf_counter()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    yield cost
+    cost.seconds = time.perf_counter() - start
+    if torch.cuda.is_available():
+        cost.megabytes = torch.cuda.max_memory_allocated() / 2**20
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        cost.megabytes = peak / (2**20 if sys.platform == "darwin" else 2**10)

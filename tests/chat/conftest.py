@@ -1,0 +1,1 @@
+from built_family import built  # noqa: F401

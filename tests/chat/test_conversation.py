@@ -1,0 +1,170 @@
+"""What a conversation does beyond single replies, with the embedded model."""
+
+import json
+import threading
+
+import pytest
+import torch
+from families import picture
+
+import flmm
+from flmm.chat.reply import MOST_PHRASES, Reply, decode
+from flmm.models.backbone import TooLongError
+from flmm.models.reader import kept_bytes
+
+
+@pytest.fixture(scope="module")
+def model():
+    return flmm.load(device="cpu")
+
+
+@pytest.fixture
+def chat(model):
+    return model.chat(picture((168, 168)))
+
+
+def test_a_second_question_is_asked_after_the_first_reply(model, chat):
+    first = chat.ask()
+    second = chat.ask("And what color is it?", max_new_tokens=20)
+    assert chat.replies == [first, second]
+    ids = second.prompt.sample()["input_ids"].tolist()
+    start = len(first.prompt.sample()["input_ids"])
+    assert ids[:start] == first.prompt.sample()["input_ids"].tolist()
+    assert ids[start : start + len(first.token_ids)] == first.token_ids
+    assert ids[start + len(first.token_ids)] == model.builder.tokenizer.eos_token_id
+    assert model.answer(picture((168, 168))).token_ids == first.token_ids
+    chat.reset()
+    assert chat.ask().token_ids == first.token_ids
+
+
+def test_pieces_are_the_reply(chat):
+    pieces = list(chat.stream())
+    assert len(pieces) > 3
+    assert "".join(pieces) == chat.replies[-1].text
+    again = chat.model.chat(picture((168, 168))).ask()
+    assert "".join(pieces) == again.text
+    assert chat.replies[0].token_ids == again.token_ids
+
+
+def test_a_reply_can_be_stopped_and_dropped(chat):
+    pieces = chat.stream()
+    next(pieces)
+    chat.stop()
+    said = "".join(pieces)
+    (reply,) = chat.replies
+    assert reply.cut
+    assert reply.text.endswith(said)
+    assert len(reply.token_ids) < len(chat.model.answer(picture((168, 168))).token_ids)
+    assert reply.ground([(0, len(reply.text))]).masks.any()
+    pieces = chat.stream("What else?")
+    next(pieces)
+    pieces.close()
+    assert chat.replies == [reply]
+    assert threading.active_count() < 10
+
+
+def test_errors_reach_whoever_listens(chat):
+    with pytest.raises(ValueError, match="num_beams"):
+        list(chat.stream(num_beams=2))
+    assert chat.replies == []
+
+
+def test_a_conversation_is_saved_and_loaded(model, chat, tmp_path):
+    reply = chat.ask()
+    grounding = reply.ground()
+    chat.ask("And beside it?", max_new_tokens=3)
+    for _ in range(2):  # the second replaces the first
+        chat.save(tmp_path / "talk")
+    loaded = flmm.Conversation.load(tmp_path / "talk", model)
+    assert [one.token_ids for one in loaded.replies] == [one.token_ids for one in chat.replies]
+    assert [one.cut for one in loaded.replies] == [one.cut for one in chat.replies] == [False, True]
+    assert loaded.replies[0].grounded == reply.grounded
+    assert len(reply.grounded) == len(grounding.phrases)
+    again = loaded.replies[0].ground()
+    assert (again.masks != grounding.masks).mean() < 1e-3
+    assert loaded.ask("Why?", max_new_tokens=4).token_ids == chat.ask("Why?", max_new_tokens=4).token_ids
+    content = json.loads((tmp_path / "talk/conversation.json").read_text())
+    content["replies"][0]["text"] = "something else"
+    (tmp_path / "talk/conversation.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="load the model that said it"):
+        flmm.Conversation.load(tmp_path / "talk", model)
+    with pytest.raises(FileNotFoundError, match="no conversation in"):
+        flmm.Conversation.load(tmp_path, model)
+    with pytest.raises(FileExistsError, match="holds no conversation"):
+        chat.save(tmp_path)
+
+
+def test_memory_is_bounded_and_nothing_is_lost(model):
+    one = model.chat(picture((168, 168)))
+    kept = one.ask()
+    needed = model.model.read.kept_bytes(model.model.backbone.tokens(kept.prompt.sample()), len(kept.token_ids))
+    assert kept.answer.num_bytes == needed
+    bounded = model.chat(picture((168, 168)), memory=needed * 3 // 2)
+    first, second = (bounded.ask(max_new_tokens=len(kept.token_ids)) for _ in range(2))
+    assert first.answer is None
+    assert second.answer is not None
+    assert first.token_ids == kept.token_ids
+    torch.testing.assert_close(first.attended().attention, kept.answer.attention, atol=1e-5, rtol=1e-3)
+    small = model.chat(picture((168, 168)), memory=0)
+    reply = small.ask()
+    assert reply.answer is None
+    assert reply.token_ids == kept.token_ids
+    assert (reply.ground().masks != kept.ground().masks).mean() < 1e-3
+    assert kept_bytes(32, 32, 4096, 24 * 24, 512) == 738_197_504
+
+
+def test_what_cannot_be_asked_is_refused(model, chat, tmp_path):
+    with pytest.raises(ValueError, match="the question is empty"):
+        chat.ask("  ")
+    chat.ask()
+    with pytest.raises(ValueError, match="'<image>' 1 times, but 0 pictures"):
+        chat.ask("what is <image>?")
+    with pytest.raises(TooLongError, match=r"1 replies and 1 pictures .* `reset\(\)` forgets"):
+        chat.ask("What?", max_new_tokens=5000)
+    with pytest.raises(ValueError, match="no SYSTEM text"):
+        model.chat(picture(), system="Be brief.")
+    with pytest.raises(ValueError, match="needs a picture"):
+        model.chat([])
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ValueError, match="text.png"):
+        model.chat(tmp_path / "text.png")
+    assert len(chat.replies) == 1
+
+
+def test_what_cannot_be_grounded_is_refused(chat):
+    reply = chat.ask()
+    with pytest.raises(ValueError, match="not in the text"):
+        reply.ground(["a green dragon"])
+    with pytest.raises(ValueError, match="give a list"):
+        reply.ground("a dog")
+    with pytest.raises(ValueError, match=f"300 phrases, but at most {MOST_PHRASES}"):
+        reply.ground([reply.text] * 300)
+    with pytest.raises(ValueError, match="the LMM said nothing to"):
+        Reply(reply.prompt, []).ground()
+    assert Reply(reply.prompt, []).phrases() == []
+
+
+def test_each_mention_of_a_phrase_can_be_chosen(model, chat):
+    ids = model.builder.tokenizer.encode("the red circle on the sand by the red circle", add_special_tokens=False)
+    reply = Reply(chat.ask().prompt, ids)
+    first, _, second = reply.phrases()
+    assert first.text == second.text == "the red circle"
+    assert first.start < second.start
+    assert reply.find([second]) == [second]
+    assert reply.find(["the red circle"]) == [first]
+    assert reply.ground([second]).spans == [(second.start, second.end)]
+
+
+class Bytes:
+    """A tokenizer with a token per byte, which writes half a letter as a strange one."""
+
+    def decode(self, ids, skip_special_tokens):
+        return bytes(ids).decode("utf-8", errors="replace")
+
+
+def test_letters_of_several_tokens_have_their_characters():
+    text = "猫 und Äpfel"
+    found, spans = decode(Bytes(), list(text.encode()))
+    assert found == text
+    assert spans[0] == spans[1] == spans[2] == (0, 1)
+    assert spans[-1] == (len(text) - 1, len(text))

@@ -1,0 +1,83 @@
+"""`flmm chat`, as a script uses it and as somebody types."""
+
+import json
+
+import pytest
+from families import picture
+
+import flmm
+from flmm.cli.main import main
+from flmm.cli.repl import Session
+
+
+@pytest.fixture(scope="module")
+def model():
+    return flmm.load(device="cpu")
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "image.png"
+    picture((168, 168)).save(path)
+    return str(path)
+
+
+def test_a_script_gets_json(image, capsys):
+    assert main(["chat", image, "--question", "What is shown?", "--ground", "--json", "--device", "cpu"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    (reply,) = content["replies"]
+    assert reply["question"] == "What is shown?"
+    assert "".join(reply["tokens"]) == reply["text"] != ""
+    assert [one["phrase"] for one in reply["grounded"]] == reply["phrases"]
+    assert reply["grounded"][0]["mask"]["size"] == [168, 168]
+    assert reply["seconds"] > 0
+    assert reply["peak_mb"] > 10
+
+
+def test_what_cannot_be_done_is_said_before_the_model_is_loaded(image, capsys):
+    assert main(["chat", image, "--json"]) == 1
+    assert "give a --question" in capsys.readouterr().err
+    assert main(["chat", "nowhere.jpg"]) == 1
+    assert "nowhere.jpg" in capsys.readouterr().err
+
+
+def typed(lines):
+    lines = iter(lines)
+
+    def read(_prompt):
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    return read
+
+
+def test_somebody_talks_and_makes_mistakes(model, image, tmp_path, capsys):
+    lines = ["/ground 1", "What is shown?", "/ground 1", "/ground 9", "/ground a green dragon", "/why 1"]
+    lines += ["/why 10,10,90,90", "/why 900,900,910,910", "/look 10,10,90,90", "/look 1", "/nothing", "", "/help"]
+    lines += [
+        "/image nowhere.png",
+        f"/image {image}",
+        "And now?",
+        f"/add {image}",
+        "And both?",
+        "/reset",
+        "/save",
+        "/exit",
+    ]
+    session = Session(model.chat(image), tmp_path / "out", 12, typed([*lines, "never asked"]))
+    session.run()
+    out = capsys.readouterr().out
+    for words in ("nothing was asked yet", "no phrase 9", "not in the text", "lies outside", "no command /nothing"):
+        assert f"error: {words}" in out or words in out, words
+    assert out.count("error: ") == 6
+    assert "nowhere.png" in out
+    assert "1 a" in out
+    assert "times the attention of chance" in out
+    assert "peak memory" in out
+    assert "never asked" not in out
+    names = [path.name.split("_")[-1] for path in sorted((tmp_path / "out").glob("*.png"))]
+    assert names == ["ground.png", "why.png", "why.png", "hidden.png", "look.png", "look.png"]
+    assert (tmp_path / "out/conversation/conversation.json").is_file()
+    assert session.chat.replies == []
