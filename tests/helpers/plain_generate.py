@@ -1,5 +1,7 @@
 """Plain transformers `generate` on a conversation, without anything of flmm between pictures and ids."""
 
+from inspect import signature
+
 import torch
 from hf_tiny import FAMILIES as HF_FAMILIES
 from transformers import GenerationMixin, Qwen2VLImageProcessorPil
@@ -34,11 +36,13 @@ def hf(built, ids, pictures, images):
     model = built.model.backbone.model
     inputs = {"token_type_ids": (ids == model.config.image_token_id).long(), **inputs} | {"input_ids": ids}
     inputs["attention_mask"] = torch.ones_like(ids)
-    inputs["token_type_ids"] = (ids == model.config.image_token_id).long()
+    is_image = (ids == model.config.image_token_id).long()
+    inputs |= {"token_type_ids": is_image, "mm_token_type_ids": is_image}
     if built.config.model.get("prefix_lm"):
         inputs["token_type_ids"] = torch.zeros_like(ids)
     known = {"input_ids", "attention_mask", "pixel_values", "image_grid_thw", "image_sizes", "pixel_attention_mask"}
-    known |= {"mm_token_type_ids"}
+    if "mm_token_type_ids" in signature(model.forward).parameters:
+        known.add("mm_token_type_ids")
     known |= {"batch_num_images"} | ({"token_type_ids"} if "gemma" in built.name else set())
     return model, type(model).generate, {key: value for key, value in inputs.items() if key in known}
 
