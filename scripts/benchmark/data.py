@@ -236,7 +236,8 @@ def batches(root: Path, workers: int) -> Iterator[Any]:
 
     settings, loader = sample_settings(), Config.fromfile("configs/_base_/datasets.py").train_dataloader
     refcoco = loader.dataset.datasets_list[1]
-    refcoco.update(data_root=f"{root}/", **settings)
+    refcoco.update(data_root=f"{root}/")
+    loader.dataset.shared.sample_builder.update(settings)
     loader.dataset.datasets_list = [png_dataset(settings, root, "train"), refcoco]
     loader.num_workers = workers
     loader = Runner.build_dataloader(loader, seed=0)
