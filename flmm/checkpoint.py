@@ -51,6 +51,7 @@ SAFE_TYPES = [
     np._core.multiarray.scalar,  # type: ignore[attr-defined]
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u4", "bool")),
 ]
+torch.serialization.add_safe_globals(SAFE_TYPES)  # for good: mmengine and xtuner read such files too
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,6 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     try:
-        torch.serialization.add_safe_globals(SAFE_TYPES)  # for good: mmengine and xtuner read such files too
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError) as error:
         raise ValueError(

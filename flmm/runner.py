@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
+import torch
 from mmengine.dataset import InfiniteSampler
-from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
+from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_distributed, is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 from mmengine.runner.loops import IterBasedTrainLoop
@@ -33,6 +34,7 @@ from flmm.checkpoint import (
     save_atomically,
     trainable,
 )
+from flmm.datasets.annotations import share_with_workers
 from flmm.paths import locate_all
 from flmm.training import logs
 from flmm.training.frozen_parts import check_alike, frozen_names, init_head
@@ -48,7 +50,7 @@ class _SharedRun:
 
     _resume: bool | str
     _load_from: str | None
-    _terminal: Terminal | None = None  # None in a runner that was MMEngine's own (flmm.compat.our_runner)
+    _terminal: Terminal | None = None  # None in a runner that was MMEngine's own (flmm.compat.runners)
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> Any:
@@ -119,6 +121,12 @@ class _SharedRun:
         if isinstance(loop, IterBasedTrainLoop) and not isinstance(loop.dataloader.sampler, InfiniteSampler):
             loop.dataloader_iterator = ResumedIterator(loop.dataloader, meta["iter"], states[get_rank()])
 
+    def build_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """Builds a loader as MMEngine does; its workers share the memory of this process."""
+        loader = super().build_dataloader(*args, **kwargs)  # type: ignore[misc]
+        share_with_workers()
+        return loader
+
     @property
     def _bare_model(self) -> nn.Module:
         model = self.model  # type: ignore[attr-defined]
@@ -135,8 +143,21 @@ class CustomRunner(_SharedRun, Runner):
             check_alike(model)
             ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
             ignore(model, frozen_names(model))
-            self.cfg.setdefault("find_unused_parameters", True)  # parts of SAM's decoder take no gradient
+            model_wrapper_cfg = self._wrapper(model_wrapper_cfg)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def _wrapper(self, config: dict | None) -> dict:
+        unused = self.cfg.get("find_unused_parameters", True)  # parts of SAM's decoder take no gradient
+        config = dict(config or {"broadcast_buffers": False, "find_unused_parameters": unused})
+        if not torch.cuda.is_available():
+            config["device_ids"] = None  # mmengine 0.10.7 names one, which torch 2.11 refuses for models on the CPU
+        return config
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Sets up processes and random numbers; without a GPU the processes meet by gloo, whatever the config says."""
+        if self.distributed and not torch.cuda.is_available() and not is_distributed():
+            torch.distributed.init_process_group("gloo")  # mmengine 0.10.7 would ask CUDA for a device first
+        super().setup_env(env_cfg)
 
     def _init_model_weights(self) -> None:
         init_head(self._bare_model)

@@ -1,10 +1,12 @@
-"""Upstream packages whose own code runs when one of their names is first asked for, not when they are imported.
+"""Upstream packages whose code runs when one of their names is first asked for, not when they are imported.
 
 Most of the time in which a command starts goes into modules that it never calls: importing mmseg's U-Net runs
 ``mmseg/models/__init__.py``, which imports all models of mmseg and mmdet, and a runner of mmengine imports
 DeepSpeed. Here such a package exists as soon as it is imported, with its path, so that modules below it can be
-imported; its own code runs with the first ``getattr`` that does not find its name. A registry that looks
+imported; its code runs with the first ``getattr`` that does not find its name. A registry that looks
 something up by its name as a string runs what it would have imported (:func:`complete_registries`).
+
+No official means: ``importlib.util.LazyLoader`` runs a package as soon as a module below it is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-# mmseg 1.2.2, mmdet 3.3.0, xtuner 0.2.0, deepspeed 0.18.9; names with a home of their own are taken from there.
+# mmseg 1.2.2, mmdet 3.3.0, xtuner 0.2.0, deepspeed 0.18.9; names with a home are taken from there.
 LATE: dict[str, dict[str, str]] = {
     "mmseg.models": {},
     "mmseg.models.backbones": {},
@@ -31,7 +33,7 @@ LATE: dict[str, dict[str, str]] = {
     "tifffile": {},  # and mmcv 2.1.0 this
     "matplotlib.pyplot": {},  # and mmdet.utils this
 }
-# Modules below these expect the package's own code to have run.
+# Modules below these expect the package's code to have run.
 WHOLE = {"deepspeed", "tifffile"}
 
 
@@ -50,32 +52,32 @@ class LateModule(ModuleType):
 
 
 class LateLoader(importlib.abc.Loader):
-    """Makes a :class:`LateModule`; the module's own loader runs it later."""
+    """Make a :class:`LateModule`; the module's loader runs it later."""
 
     def __init__(self, loader: importlib.abc.Loader) -> None:
-        self.own = loader
+        self.loader = loader
 
-    def __getattr__(self, name: str) -> Any:  # get_source, is_package, ... of the module's own loader
-        return getattr(self.own, name)
+    def __getattr__(self, name: str) -> Any:  # get_source, is_package, ... of the module's loader
+        return getattr(self.loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """An empty module."""
+        """Make an empty module."""
         return LateModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing yet."""
+        """Run nothing yet."""
 
 
 def run(module: ModuleType) -> None:
-    """Run a late module's own code; from then on it is a module like others."""
+    """Run a late module's code; from then on it is a module like others."""
     loader = getattr(module.__spec__, "loader", None)
     if not isinstance(module, LateModule) or not isinstance(loader, LateLoader):
         return
     module.__class__ = ModuleType  # type: ignore[assignment]
     try:
-        loader.own.exec_module(module)
+        loader.loader.exec_module(module)
     except BaseException:
-        module.__class__ = LateModule  # asked again, it shall fail again with the same error
+        module.__class__ = LateModule  # the next one to ask gets the same error
         raise
 
 
@@ -100,3 +102,6 @@ def complete_registries(module: ModuleType) -> None:
                 run(sys.modules[name])
 
     module.Registry.import_from_location = import_from_location
+
+
+PATCHES = [("mmengine.registry.registry", complete_registries)]

@@ -71,6 +71,15 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
+def share_with_workers() -> None:
+    """Leave what this process holds out of garbage collection, before it forks the workers of a loader.
+
+    A collection in a worker would mark every object of its parent, and marking a page copies it.
+    """
+    gc.collect()  # what is garbage now would stay for good
+    gc.freeze()
+
+
 def decode_file(path: str | Path, decoder: msgspec.json.Decoder) -> Any:
     """A JSON file as the type of a decoder; entries that the type does not name are skipped, not built.
 

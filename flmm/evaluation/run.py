@@ -35,6 +35,7 @@ from flmm.config import (
     read_config,
     res_dataset,
 )
+from flmm.datasets.annotations import share_with_workers
 from flmm.evaluation import BoxMetric, PNGMetric, RESMetric
 from flmm.evaluation.identity import data_identity, model_identity
 from flmm.evaluation.records import KINDS, Record, RecordStore, phrase_records, write_json
@@ -154,6 +155,8 @@ class Evaluation:
 
     @torch.no_grad()
     def _evaluate(self, dataset: Any, evaluate: Evaluate, store: RecordStore, queue: Queue, title: str) -> None:
+        if self.args.workers:
+            share_with_workers()
         ahead = 1 if self.args.workers else None  # a worker that has taken many samples would keep them from others
         batches = DataLoader(
             dataset,

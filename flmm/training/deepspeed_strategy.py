@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import Any
 
+import deepspeed
 import torch
 from mmengine.device import get_device
 from torch import nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from xtuner.engine import DeepSpeedStrategy
+from xtuner.parallel.sequence import init_sequence_parallel
 
 from flmm.checkpoint import load_head
 from flmm.training import logs
@@ -31,6 +35,13 @@ class HeadStrategy(DeepSpeedStrategy):
         super().__init__(*args, **kwargs)
         unset_hf_deepspeed_config()  # else transformers cuts up an LMM for ZeRO-3 while loading it
 
+    def _setup_distributed(self, launcher: str | None = None, backend: str = "nccl", **kwargs: Any) -> None:
+        if torch.cuda.is_available():
+            super()._setup_distributed(launcher, backend, **kwargs)
+            return
+        deepspeed.init_distributed(dist_backend="gloo")  # mmengine 0.10.7 would ask CUDA for a device first
+        init_sequence_parallel(self.sequence_parallel_size)
+
     def _init_model_weights(self, model: Any) -> nn.Module:
         init_head(model)
         return model
@@ -41,11 +52,13 @@ class HeadStrategy(DeepSpeedStrategy):
         check_alike(model)
         if self.head is not None:
             load_head(model, self.head)
+        if self._launcher == "none":
+            name_single_process()
         flatten(model.to(get_device(), self._dtype()).train())
         return super()._wrap_model(model)
 
     def save_checkpoint(self, filename: str, *args: Any, extra_ckpt: dict | None = None, **kwargs: Any) -> None:
-        """Saves as MMEngine does, with plain values instead of its history buffers."""
+        """Save as MMEngine does, with plain values instead of its history buffers."""
         extra = dict(extra_ckpt or {})
         if "message_hub" in extra:
             extra["message_hub"] = logs.to_plain(extra["message_hub"])
@@ -60,3 +73,18 @@ class HeadStrategy(DeepSpeedStrategy):
         """What DeepSpeed is told to train in; None for float32."""
         types = {"bf16": torch.bfloat16, "fp16": torch.float16}
         return next((dtype for key, dtype in types.items() if self.config.get(key, {}).get("enabled") is True), None)
+
+
+def name_single_process() -> None:
+    """Set the variables by which torchrun names a process, unless MPI does.
+
+    Without them deepspeed 0.18.9 asks MPI who it is, and fails where mpi4py is not installed.
+    """
+    if {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"} & os.environ.keys():
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in alone.items():
+        os.environ.setdefault(name, value)

@@ -30,7 +30,9 @@ from measure import Ratio, Report, Sheet, in_turn, options
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data._utils import worker as torch_worker
 
-from flmm.config import REFCOCO, png_dataset
+from flmm.config import png_dataset
+from flmm.constants import REFCOCO
+from flmm.datasets.annotations import share_with_workers
 
 # A way to read files below a folder imports what it needs, yields None, reads them, and yields the number of items
 # and what reads one of them.
@@ -178,6 +180,7 @@ def read_and_tell(way: Way, root: Path, parent: Connection) -> None:
     seconds = time.process_time() - start
     parent.send((items, seconds, anonymous_megabytes(process)))
     random_items = RandomItems(items, read)
+    share_with_workers()
     parent.send(next(iter(DataLoader(random_items, batch_size=None, num_workers=1, multiprocessing_context="fork"))))
 
 
