@@ -15,9 +15,10 @@ from torch import Tensor
 
 from flmm.boxes import object_boxes
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
+from flmm.constants import IGNORE_INDEX
 from flmm.datasets.images import ImageSource, as_picture, as_rgb
 from flmm.datasets.phrases import Phrases, Span, find_phrases
-from flmm.datasets.sample import IGNORE_INDEX, SampleBuilder
+from flmm.datasets.sample import SampleBuilder
 from flmm.evaluation import binary_masks
 from flmm.models.backbone import Reading
 from flmm.models.functional import crop_to_picture

@@ -7,17 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flmm.constants import REFCOCO
 from flmm.paths import locate, locate_all
 
 TINY_CONFIG = "configs/tiny/frozen_tiny_llava_unet_sam_nano_shapes.py"
 TINY_CHECKPOINT = "checkpoints/frozen_tiny_llava_unet_sam_nano_shapes.pth"
 
-# RefCOCO variants: their split file, and the splits that results are published on.
-REFCOCO = {
-    "refcoco": ("refs(unc).p", ("val", "testA", "testB")),
-    "refcoco+": ("refs(unc).p", ("val", "testA", "testB")),
-    "refcocog": ("refs(umd).p", ("val", "test")),
-}
 RES_SPLITS = tuple(f"{name}_{split}" for name, (_, splits) in REFCOCO.items() for split in splits)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flmm.constants import IMAGE_TOKEN_INDEX
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("segment_anything", "llava", "mgm", "deepseek_vl", "hpt")
 PURE = ("functional", "losses")
@@ -108,3 +110,8 @@ def test_only_compat_patches():
             if isinstance(target, ast.Attribute) and ast.unparse(target).split(".")[0] in modules
         }
         assert assigned == set(), path
+
+
+def test_the_image_token_is_the_same_number_in_mgm_and_in_the_data():
+    """mgm stands alone, so it cannot import flmm's constants."""
+    assert f"IMAGE_TOKEN_INDEX = {IMAGE_TOKEN_INDEX} " in (ROOT / "mgm/constants.py").read_text()

@@ -13,7 +13,8 @@ from torch import Tensor
 from flmm.api import Grounding
 from flmm.chat.phrases import noun_phrases
 from flmm.chat.prompt import Prompt
-from flmm.datasets.phrases import NO_PHRASE, Span, find_phrases
+from flmm.constants import NO_PHRASE
+from flmm.datasets.phrases import Span, find_phrases
 from flmm.datasets.words import phrase_spans, words_of_tokens
 from flmm.evaluation.records import encode_mask
 from flmm.models.backbone import Reading

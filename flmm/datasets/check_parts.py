@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flmm.constants import REFCOCO
 from flmm.datasets.annotations import CocoImage, no_collection
 from flmm.datasets.captions import Panoptic, problem_of, read_segments, segment_map
 from flmm.datasets.images import as_annotated, read_image
@@ -123,9 +124,7 @@ def check_refs(root: Path, report: Report, name: str, refs_file: str) -> None:
 PARTS: dict[str, Callable[[Path, Report], None]] = {
     "png_train": partial(check_png, split="train"),
     "png_val": partial(check_png, split="val"),
-    "refcoco": partial(check_refs, name="refcoco", refs_file="refs(unc).p"),
-    "refcoco+": partial(check_refs, name="refcoco+", refs_file="refs(unc).p"),
-    "refcocog": partial(check_refs, name="refcocog", refs_file="refs(umd).p"),
+    **{name: partial(check_refs, name=name, refs_file=file) for name, (file, _) in REFCOCO.items()},
 }
 
 

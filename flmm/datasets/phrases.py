@@ -10,13 +10,12 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from flmm.constants import NO_PHRASE
 from flmm.datasets.folding import Folded, fold, occurrences
 from flmm.datasets.places import Span, in_order, overlap, together
 
 Phrases = str | Sequence[str | Span]
 Piece = tuple[str, int]
-
-NO_PHRASE = -1
 
 
 def encode_phrases(

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from flmm.constants import NO_PHRASE
 from flmm.datasets.captions import Segment, read_captions, segment_map
 from flmm.datasets.images import as_annotated, read_image, usable_backend
-from flmm.datasets.phrases import NO_PHRASE, encode_pieces
+from flmm.datasets.phrases import encode_pieces
 from flmm.datasets.sample import ReadsSamples
 
 

@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from flmm.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX, NO_PHRASE
 from flmm.datasets.images import convertible
 from flmm.datasets.masks import frame_masks
-from flmm.datasets.phrases import NO_PHRASE, Phrases, as_phrases, encode_phrases
+from flmm.datasets.phrases import Phrases, as_phrases, encode_phrases
 from flmm.datasets.prompts import ChatFormat, Turn
 
-IGNORE_INDEX = -100
-IMAGE_TOKEN_INDEX = -200
 DEFAULT_PROMPT = "<image>\nWhat is shown in this image?"
 
 

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from flmm.datasets.phrases import NO_PHRASE, Span
+from flmm.constants import NO_PHRASE
+from flmm.datasets.phrases import Span
 
 # Scripts that do not part words: each sign stands alone. Then words with inner hyphens, then single other signs.
 _UNPARTED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"

@@ -12,8 +12,8 @@ from torch import Tensor
 from flmm.chat.phrases import PHRASE
 from flmm.chat.reply import decode, phrase_of_tokens
 from flmm.chat.spacy_phrases import installed, spacy_phrases
+from flmm.constants import IGNORE_INDEX
 from flmm.datasets.phrases import Span
-from flmm.datasets.sample import IGNORE_INDEX
 from flmm.datasets.words import phrase_spans, words_of_tokens
 from flmm.evaluation.keywords import Counts, span_counts, token_counts
 from flmm.evaluation.records import Record

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-UNLABELLED = -100  # in `labels`: picture and prompt, which the LMM is not asked to say
+from flmm.constants import NO_PHRASE
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def expand_image_tokens(
             "contain the image token exactly once for each picture, and tokenizer and LMM must agree on its id"
         )
     repeats = torch.ones_like(input_ids).masked_scatter(is_image, torch.tensor(counts, device=input_ids.device))
-    mask_ids = mask_ids.masked_fill(is_image, -1).repeat_interleave(repeats)
+    mask_ids = mask_ids.masked_fill(is_image, NO_PHRASE).repeat_interleave(repeats)
     input_ids = input_ids.repeat_interleave(repeats)
     positions = (input_ids == image_token_id).nonzero().flatten()
     return input_ids, mask_ids, list(positions.split(list(counts)))

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from flmm.constants import NO_PHRASE
 from flmm.models.backbone import Backbone, Tokens, checked_pixels, image_views, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 
@@ -40,7 +41,7 @@ class DeepseekVLBackbone(Backbone):
         views = image_views(is_image, [(side, side)] * len(pixels))
         embeds = self.model.get_input_embeddings()(input_ids)
         embeds[is_image] = self.model.image_features(torch.stack(pixels)).flatten(0, 1).to(embeds)
-        mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, -1)
+        mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, NO_PHRASE)
         return Tokens({"inputs_embeds": embeds[None]}, mask_ids, views)
 
 

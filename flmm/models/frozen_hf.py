@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
-from flmm.models.backbone import UNLABELLED, Backbone, Tokens, checked_pixels, pictures_of
+from flmm.constants import IGNORE_INDEX, NO_PHRASE
+from flmm.models.backbone import Backbone, Tokens, checked_pixels, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from flmm.models.grids import SquareGrid
 from flmm.models.loading import CheckedLoading
@@ -90,7 +91,7 @@ class HFBackbone(Backbone):
             counts = [int((own["image_token_ids"] == self.model.config.image_token_id).sum()) for own in pictures]
             parts = zip(positions.split(counts), pictures, strict=True)
             views = [view for part, own in parts for view in self.grid(part, own["lmm_inputs"])]
-        return sample["mask_ids"].to(self.device).masked_fill(is_image, -1), views
+        return sample["mask_ids"].to(self.device).masked_fill(is_image, NO_PHRASE), views
 
     def _inputs(self, sample: dict[str, Any]) -> dict[str, Any]:
         """All that a model may want to know of a sample."""
@@ -98,7 +99,7 @@ class HFBackbone(Backbone):
         is_image = input_ids == self.model.config.image_token_id
         text = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "token_type_ids": is_image.long()}
         if self.prefix_lm:  # without labels, transformers lets every token of the text see all others
-            text |= {"token_type_ids": (sample["labels"] != UNLABELLED).long(), "labels": sample["labels"]}
+            text |= {"token_type_ids": (sample["labels"] != IGNORE_INDEX).long(), "labels": sample["labels"]}
         pixels = checked_pixels(sample, type(self.reader).__name__)
         processed = {"pixel_values": pixels, **sample.get("lmm_inputs", {})}
         everything = {key: value[None] for key, value in text.items()} | processed

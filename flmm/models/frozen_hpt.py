@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
+from flmm.constants import IMAGE_TOKEN_INDEX
 from flmm.models.backbone import Backbone, Tokens, checked_pixels, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from hpt.modeling_hpt import HPT
 from hpt.modeling_projector import ProjectorModel
-
-IMAGE_TOKEN_ID = -200  # HPT's tokenizer has no image token; the data writes this one (flmm.datasets.sample)
 
 
 class HPTBackbone(Backbone):
@@ -30,7 +29,7 @@ class HPTBackbone(Backbone):
         pixels = torch.stack([checked_pixels(picture, "HPT", (3, size, size)) for picture in pictures_of(sample)])
         features = list(self.model.image_features(pixels.to(self.device, self.model.dtype)))  # P x [h*w, D]
         embedding = self.model.llm.get_input_embeddings()
-        embeds, mask_ids, images = self.spliced(sample, features, IMAGE_TOKEN_ID, embedding)
+        embeds, mask_ids, images = self.spliced(sample, features, IMAGE_TOKEN_INDEX, embedding)
         side = self.model.grid_size
         return Tokens({"inputs_embeds": embeds}, mask_ids, [image.view(side, side) for image in images])
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from flmm.constants import NO_PHRASE
 from flmm.models.backbone import Backbone, Tokens, checked_pixels, image_views, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from flmm.models.loading import CheckedLoading
@@ -36,7 +37,7 @@ class QwenBackbone(Backbone):
         ]
         is_image = input_ids == self.model.config.image_token_id
         sizes = [(int(rows), int(columns)) for rows, columns in torch.cat(grids)[:, 1:] // vision.spatial_merge_size]
-        mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, -1)
+        mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, NO_PHRASE)
         inputs = {"input_ids": input_ids[None], "pixel_values": torch.cat(pixels).to(self.device)}
         inputs["image_grid_thw"] = torch.cat(grids).to(self.device)
         return Tokens(inputs, mask_ids, image_views(is_image, sizes))

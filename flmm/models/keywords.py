@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flmm.constants import NO_PHRASE
 from flmm.models.backbone import Reading
 from flmm.models.functional import weigh_layers
-
-NO_PHRASE = -1
 
 
 class KeywordSelector(nn.Module):

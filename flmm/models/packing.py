@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flmm.models.backbone import UNLABELLED, Backbone, Reading, Tokens, check_length, check_phrases
+from flmm.constants import IGNORE_INDEX
+from flmm.models.backbone import Backbone, Reading, Tokens, check_length, check_phrases
 
 Sample = dict[str, Any]
 
@@ -66,14 +67,14 @@ def same_picture(samples: Sequence[Sample], max_tokens: int) -> Iterator[list[in
 
 def prompt_length(sample: Sample) -> int:
     """Tokens of picture and prompt, which have no label; 0 when the sample does not say, or has phrases among them."""
-    labelled = sample.get("labels", torch.empty(0)) != UNLABELLED
+    labelled = sample.get("labels", torch.empty(0)) != IGNORE_INDEX
     length = int(labelled.long().argmax()) if labelled.any() else 0
     return 0 if (sample["mask_ids"][:length] >= 0).any() else length
 
 
 def text_length(sample: Sample) -> int:
     """Tokens of the text, which are the last ones and have labels; 0 when the sample does not say."""
-    return int((sample["labels"] != UNLABELLED).sum()) if "labels" in sample else 0
+    return int((sample["labels"] != IGNORE_INDEX).sum()) if "labels" in sample else 0
 
 
 @torch.no_grad()

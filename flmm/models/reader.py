@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flmm.models.backbone import UNLABELLED, Backbone, Reading, Tokens, check_length, check_phrases
+from flmm.constants import IGNORE_INDEX
+from flmm.models.backbone import Backbone, Reading, Tokens, check_length, check_phrases
 from flmm.models.capture import capture
 from flmm.models.functional import finest_size, fold_rows, merge_rows, rows_by_phrase
 from flmm.models.packing import Sample, pack, same_picture, text_length
@@ -133,7 +134,7 @@ class Reader:
         """
         tokens, labels = self.backbone.tokens(sample), sample["labels"]
         check_length(len(tokens.mask_ids), self.backbone.max_length)
-        ids = labels[labels != UNLABELLED].to(self.backbone.device)
+        ids = labels[labels != IGNORE_INDEX].to(self.backbone.device)
         hidden = self.backbone.decoder(**tokens.inputs, use_cache=False).last_hidden_state[0, -len(ids) - 1 : -1]
         logits = self.backbone.vocabulary(hidden).float()
         return logits.log_softmax(-1).gather(1, ids[:, None].to(logits.device))[:, 0]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from flmm.config import REFCOCO
+from flmm.constants import REFCOCO
 
 WIDTH, HEIGHT = 640, 480
 VOCABULARY = """

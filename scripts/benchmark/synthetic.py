@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from flmm.models.backbone import UNLABELLED, Backbone, Tokens
+from flmm.constants import IGNORE_INDEX
+from flmm.models.backbone import Backbone, Tokens
 from flmm.models.frozen_lmm import FrozenLMM
 
 HEAD = "configs/_base_/models.py"
@@ -127,7 +128,7 @@ def make_sample(args: argparse.Namespace, seed: int = 0, more: int = 0) -> dict[
     return {
         "input_ids": input_ids,
         "mask_ids": torch.cat([torch.full((image + prompt,), -1), caption, torch.full((more,), -1)]),
-        "labels": input_ids.index_fill(0, torch.arange(image + prompt), UNLABELLED),
+        "labels": input_ids.index_fill(0, torch.arange(image + prompt), IGNORE_INDEX),
         "pixel_values": features.to(args.device, getattr(torch, args.dtype)),
         "views": [view.to(args.device) for view in views(shape.sides, start=prompt // 2)],
         "image": Image.fromarray(pixels.numpy()),
@@ -138,7 +139,7 @@ def make_sample(args: argparse.Namespace, seed: int = 0, more: int = 0) -> dict[
 
 def retold(sample: dict[str, Any], seed: int) -> dict[str, Any]:
     """A sample that says something else about the same picture."""
-    prompt = int((sample["labels"] == UNLABELLED).sum())
+    prompt = int((sample["labels"] == IGNORE_INDEX).sum())
     generator = torch.Generator().manual_seed(seed)
     input_ids = sample["input_ids"].clone()
     input_ids[prompt:] = input_ids[prompt:][torch.randperm(len(input_ids) - prompt, generator=generator)]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from flmm.constants import REFCOCO
 from flmm.datasets.shapes.captions import Segment, caption, text_of
 from flmm.datasets.shapes.expressions import expressions
 from flmm.datasets.shapes.free_texts import free_text, shuffled
@@ -21,12 +22,6 @@ from flmm.datasets.shapes.scene import FIRST_SHAPE, SHAPES, STUFF, Scene
 THINGS = {name: 1 + index for index, name in enumerate(SHAPES)}
 STUFFS = {name: 101 + index for index, name in enumerate(STUFF)}
 _FREE_TEXTS = 2  # per picture, beside the caption and its phrases in random order
-# Which sentences each RefCOCO variant keeps, and how its held-out images (shares of val) are named.
-_REFCOCO = {
-    "refcoco": ("refs(unc).p", ("val", "testA", "testB")),
-    "refcoco+": ("refs(unc).p", ("val", "testA", "testB")),
-    "refcocog": ("refs(umd).p", ("val", "test")),
-}
 Entry = dict[str, Any]
 
 
@@ -108,7 +103,7 @@ def write_refcoco(root: Path, splits: Mapping[str, Sequence[Picture]]) -> None:
         "annotations": [instance for picture in pictures for instance in _instances(picture)],
         "categories": _categories(stuff=False),
     }
-    for variant, (pickle_name, held_out) in _REFCOCO.items():
+    for variant, (pickle_name, held_out) in REFCOCO.items():
         (root / variant).mkdir()
         refs = [ref for name, picture in _shared_out(splits, held_out) for ref in _references(picture, variant, name)]
         (root / variant / pickle_name).write_bytes(pickle.dumps(_numbered(refs), protocol=4))

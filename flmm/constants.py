@@ -1,0 +1,12 @@
+"""Facts that several rooms share: the ids below zero in a sample, and the files of RefCOCO."""
+
+IMAGE_TOKEN_INDEX = -200  # in `input_ids`: the picture, for tokenizers without an image token; as in mgm/constants.py
+IGNORE_INDEX = -100  # in `labels`: picture and prompt, which the LMM is not asked to say
+NO_PHRASE = -1  # in `mask_ids`: a token that belongs to no phrase
+
+# RefCOCO variants: their split file, and the splits that results are published on.
+REFCOCO = {
+    "refcoco": ("refs(unc).p", ("val", "testA", "testB")),
+    "refcoco+": ("refs(unc).p", ("val", "testA", "testB")),
+    "refcocog": ("refs(umd).p", ("val", "test")),
+}
