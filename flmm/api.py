@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from flmm.boxes import object_boxes
-from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config, sample_settings
+from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, find_config, sample_settings
 from flmm.constants import IGNORE_INDEX
 from flmm.datasets.images import ImageSource, as_picture, as_rgb
 from flmm.datasets.phrases import Phrases, Span, find_phrases
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # per phrase. Larger pictures are grounded at this size and their masks enlarged; SAM itself sees 1024 pixels.
 MAX_SIDE = 2048
 ATTENTION_SIDE = 256
+CHECKPOINTS = (".pth", ".pt", ".bin", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class GroundingModel:
         self.builder = builder
 
     def ground(self, image: ImageSource, text: str, phrases: Phrases | None = None) -> Grounding:
-        """Finds the phrases of a text in a picture.
+        """Find the phrases of a text in a picture.
 
         Args:
             image: A file, PIL picture or array (see `flmm.datasets.images.as_picture`).
@@ -107,6 +108,11 @@ class GroundingModel:
             FileNotFoundError: When there is no such file.
             ValueError: For a file that is no picture, an empty text, a phrase that is not in the text or gives
                 no token, phrases that overlap.
+
+        Example:
+            >>> found = model.ground("photo.jpg", "a red circle below a blue square", ["a red circle", "a blue square"])
+            >>> found.phrases, found.masks.shape
+            (['a red circle', 'a blue square'], (2, 64, 96))
         """
         picture, spans = as_picture(image), find_phrases(text, [text] if phrases is None else phrases)
         return self._ground(picture, text, spans, self.builder.ground(bounded(picture), text, spans))
@@ -116,16 +122,16 @@ class GroundingModel:
         return self._ground(as_rgb(sample["image"]), *self._text(sample), sample)
 
     def chat(self, pictures: Any, **options: Any) -> Conversation:
-        """Begins a conversation with the LMM.
+        """Begin a conversation with the LMM.
 
         Args:
             pictures: A picture as in `ground`, or a list of them for an LMM that reads several.
             **options: Of `flmm.Conversation`: system, memory.
 
         Example:
-            chat = model.chat("photo.jpg")
-            reply = chat.ask("Where is the shampoo?")
-            reply.ground(["the dresser"]).draw().save("dresser.png")
+            >>> chat = model.chat("photo.jpg")
+            >>> reply = chat.ask("Which shape is red?")
+            >>> reply.ground([reply.text]).draw().save("red.png")
         """
         from flmm.chat import Conversation
 
@@ -137,7 +143,7 @@ class GroundingModel:
         question: str | None = None,
         max_new_tokens: int = 200,
     ) -> Reply:
-        """Lets the LMM say something about a picture: a conversation of one question.
+        """Let the LMM say something about a picture: a conversation of one question.
 
         Args:
             image: As in `ground`.
@@ -147,6 +153,11 @@ class GroundingModel:
         Returns:
             The answer; `str(reply)` is its text, `reply.ground(phrases)` finds its phrases in the picture, without
             reading anything again.
+
+        Example:
+            >>> reply = model.answer("photo.jpg", "Which shape is red?", max_new_tokens=20)
+            >>> str(reply) == reply.text
+            True
         """
         return self.chat(image).ask(question, max_new_tokens)
 
@@ -211,26 +222,34 @@ class GroundingModel:
 
 
 def load(
-    config: str | Path = TINY_CONFIG,
+    config: str | Path | None = None,
     checkpoint: str | Path | None = None,
     device: str | torch.device | None = None,
 ) -> GroundingModel:
-    """Loads a model for grounding.
+    """Load a model for grounding.
 
     Args:
-        config: Config file; the embedded tiny model by default.
-        checkpoint: Trained head; by default that of the tiny model. For other configs without `pretrained`
-            it must be given.
+        config: Config file, or a checkpoint that carries its config. By default that of `checkpoint`; without
+            both, the embedded tiny model.
+        checkpoint: Trained head. It must be given for a config that names no `pretrained`.
         device: By default the GPU if there is one, see `usable_device`.
 
     Raises:
         FileNotFoundError: When a file does not exist.
-        ValueError: When no checkpoint is given, or one of another model.
+        ValueError: When no checkpoint is given, one of another model, or one without config alone.
+
+    Example:
+        >>> import flmm
+        >>> model = flmm.load()
+        >>> model.ground("photo.jpg", "a red circle", ["a red circle"]).boxes.shape
+        (1, 4)
     """
     device = usable_device(device)
-    settings = read_config(config)
-    if checkpoint is None and Path(config).name == Path(TINY_CONFIG).name:
+    if checkpoint is None and config is not None and Path(config).suffix in CHECKPOINTS:
+        config, checkpoint = None, config
+    if checkpoint is None and (config is None or Path(config).name == Path(TINY_CONFIG).name):
         checkpoint = TINY_CHECKPOINT
+    settings = find_config(config, checkpoint)
     if checkpoint is None and not settings.model.get("pretrained"):
         raise ValueError(
             f"no checkpoint for {config}: an untrained head grounds nothing. Name the one that `flmm train` saved"

@@ -238,12 +238,12 @@ def _model_state(content: dict[str, Any]) -> Any:
 
 
 def read_meta(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads the `meta` entry (iteration, seed, random states, ...) of a torch file or a DeepSpeed folder."""
+    """Reads the `meta` entry (iteration, config, ...) of a torch file or a DeepSpeed folder; {} if it has none."""
     path = Path(path)
     if path.is_dir():
         states = [path / name for name in ("mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_model_states.pt")]
         path = states[1] if states[1].exists() else states[0]  # ZeRO-3 writes one for each process
-    return read_checkpoint(path)["meta"]
+    return read_checkpoint(path).get("meta", {})
 
 
 def save_atomically(content: Any, path: str | os.PathLike) -> None:

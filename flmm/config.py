@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,44 @@ def read_config(path: str | Path) -> Any:
         raise ValueError(f"config {path} has no `model`: name a config such as {TINY_CONFIG}")
     locate_all(config._cfg_dict)
     return config
+
+
+def checkpoint_config(path: str | Path) -> Any:
+    """Read the config that a checkpoint of ours carries, as an mmengine Config for `build_model` and the data.
+
+    Raises:
+        FileNotFoundError: When there is no such checkpoint.
+        ValueError: When it carries none, as released heads and checkpoints of earlier versions do.
+    """
+    from flmm.checkpoint import read_meta
+    from flmm.config_data import from_data
+
+    path = Path(locate(str(path)))
+    text = None if path.suffix == ".safetensors" else read_meta(path).get("config")
+    if text is None:
+        raise ValueError(
+            f"{path} carries no config (it is a released head, or of an earlier version): name the config that it was "
+            "trained with, too: --config CONFIG, or flmm.load(CONFIG, CHECKPOINT)"
+        )
+    return from_data(json.loads(text), path.parent)
+
+
+def find_config(config: str | Path | None, checkpoint: str | Path | None) -> Any:
+    """Read a config from its file, else from the checkpoint.
+
+    Raises:
+        FileNotFoundError: When the file does not exist.
+        ValueError: When neither is given, or the checkpoint carries no config.
+    """
+    if config is not None:
+        return read_config(config)
+    if checkpoint is None:
+        raise ValueError("name a config, or a checkpoint that carries one")
+    return read_config(TINY_CONFIG) if _is_tiny(checkpoint) else checkpoint_config(checkpoint)
+
+
+def _is_tiny(checkpoint: str | Path) -> bool:
+    return locate(str(checkpoint)) == locate(TINY_CHECKPOINT)
 
 
 def build_model(config: Any, checkpoint: str | Path | None = None, device: Any = "cpu") -> Any:
@@ -115,7 +154,7 @@ def _with_key(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
 
 def evaluation_settings(config: Any) -> dict[str, Any]:
     """How the data that a config is evaluated on are read: samples and empty masks as in its training data."""
-    found = _with_key(config.get("train_dataloader", {}), "allow_empty_masks")
+    found = _with_key(config.get("train_dataloader", config), "allow_empty_masks")  # a checkpoint's has no data
     return sample_settings(config) | {"allow_empty_masks": any(node["allow_empty_masks"] for node in found)}
 
 

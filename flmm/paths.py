@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = ("json_file", "panoptic_json_file", "checkpoint", "pretrained", "load_from")
 FOLDERS = ("panoptic_png_path", "local_path")
 WEIGHTS = ("pretrained_model_name_or_path", "mm_vision_tower", "mm_vision_tower_aux")
+PATHS = (*FILES, *FOLDERS, *WEIGHTS, "data_root")
 
 
 def locate(path: str) -> str:
@@ -18,10 +19,26 @@ def locate(path: str) -> str:
     return str(ROOT / path)
 
 
+def find_again(path: str, folder: Path) -> str:
+    """Find a path that was written on another machine.
+
+    Args:
+        path: A path, or a name of the hub, which is left as it is.
+        folder: Where the file lies that names it.
+
+    Returns:
+        The path that exists: itself, in the repository, below `folder`, or an absolute one's last part in `folder` or
+        in ``checkpoints/``. Else the path itself.
+    """
+    name = Path(path).name if Path(path).is_absolute() else path
+    places = [Path(locate(path)), folder / name, ROOT / "checkpoints" / name]
+    return str(next((place for place in places if place.exists()), path))
+
+
 def locate_all(node: Any) -> None:
     """Replace in a config's dicts and lists, in place, paths that exist only in the repository."""
     if isinstance(node, dict):
-        for key in (*FILES, *FOLDERS, *WEIGHTS, "data_root"):
+        for key in PATHS:
             if isinstance(value := dict.get(node, key), str):
                 node[key] = locate(value)
         node = list(dict.values(node))  # as they are: a ConfigDict's own methods import what is named lazily

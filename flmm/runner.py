@@ -8,9 +8,11 @@ for that one.
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 import signal
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from flmm.checkpoint import (
     save_atomically,
     trainable,
 )
+from flmm.config_data import to_data
 from flmm.datasets.annotations import share_with_workers
 from flmm.paths import locate_all
 from flmm.training import logs
@@ -127,6 +130,17 @@ class _SharedRun:
         share_with_workers()
         return loader
 
+    @cached_property
+    def _config_text(self) -> str | None:
+        """The config as a checkpoint carries it (flmm/config_data.py); None for one that cannot be written as data."""
+        try:
+            return json.dumps(to_data(self.cfg))  # type: ignore[attr-defined]
+        except ValueError as error:
+            self.logger.warning(  # type: ignore[attr-defined]
+                f"checkpoints of this run carry no config, so it must be named with them: {error}"
+            )
+            return None
+
     @property
     def _bare_model(self) -> nn.Module:
         model = self.model  # type: ignore[attr-defined]
@@ -198,6 +212,7 @@ class CustomRunner(_SharedRun, Runner):
             "epoch": self.epoch + by_epoch,
             "iter": self.iter + (not by_epoch),
             "cfg": self.cfg.pretty_text,
+            "config": self._config_text,
             "seed": self.seed,
             "experiment_name": self.experiment_name,
             "time": time.strftime("%Y%m%d_%H%M%S"),
@@ -243,7 +258,7 @@ class DeepSpeedRunner(_SharedRun, FlexibleRunner):
         if is_main_process():
             shutil.rmtree(part, ignore_errors=True)
         barrier()
-        meta = {**(meta or {}), "rng_states": rng_states}
+        meta = {**(meta or {}), "rng_states": rng_states, "config": self._config_text}
         try:
             super().save_checkpoint(out_dir, part.name, *args, meta=meta, **kwargs)
         except (OSError, RuntimeError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from flmm.config import TINY_CHECKPOINT, TINY_CONFIG
+from flmm.config import TINY_CHECKPOINT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, help="ask the first cases only")
     parser.add_argument("--max-new-tokens", type=int, default=200, help="longest answer [%(default)s]")
     parser.add_argument("--iou", type=float, default=0.3, help="boxes that overlap less are labeled [%(default)s]")
-    parser.add_argument("--config", default=TINY_CONFIG, help="config of the model [%(default)s]")
+    parser.add_argument("--config", help="config of the model [that of the checkpoint, else the tiny model]")
     parser.add_argument("--checkpoint", help="trained head [that of the tiny model]")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 [cuda if there is one]")
 
@@ -35,18 +35,18 @@ def run(args: argparse.Namespace) -> int:
     from flmm.api import load
     from flmm.chat.case_report import PAGE, make_report, read_report, write_report
     from flmm.chat.cases import read_cases, run_cases
-    from flmm.config import read_config, sample_settings
+    from flmm.config import find_config, sample_settings
     from flmm.evaluation.identity import model_identity
     from flmm.evaluation.tables import print_table
 
     cases = read_cases(args.manifest)[: args.limit]
     old = None if args.compare is None else read_report(args.compare)
-    checkpoint = args.checkpoint or (TINY_CHECKPOINT if args.config == TINY_CONFIG else None)
-    plain = read_config(args.config).to_dict()
+    checkpoint = args.checkpoint or (TINY_CHECKPOINT if args.config is None else None)
+    plain = find_config(args.config, checkpoint).to_dict()
     identity = model_identity(plain["model"], sample_settings(plain), checkpoint)
     setup = {"config": args.config, "checkpoint": checkpoint, **identity}
     out = Path(args.out or Path("work_dirs/cases", Path(args.manifest).stem))
-    model = load(args.config, args.checkpoint, args.device)
+    model = load(args.config, checkpoint, args.device)
     work = run_cases(model, cases, Path(args.manifest).parent, out, setup, args.max_new_tokens, args.iou)
     records = list(tqdm(work, total=len(cases), desc="cases"))
     report = make_report(records, {"manifest": args.manifest, **setup}, old)

@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flmm.config import TINY_CONFIG
-
 if TYPE_CHECKING:
     from flmm.chat import Conversation, Reply
 
@@ -33,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", help="system text [none]")
     parser.add_argument("--max-new-tokens", type=int, default=200, help="longest reply [%(default)s]")
     parser.add_argument("--out", default="chat", help="folder for pictures and saved conversations [%(default)s]")
-    parser.add_argument("--config", default=TINY_CONFIG, help="config of the model [%(default)s]")
+    parser.add_argument("--config", help="config of the model [that of the checkpoint, else the tiny model]")
     parser.add_argument("--checkpoint", help="trained head [that of the tiny model]")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 [cuda if there is one]")
 

@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flmm.config import TINY_CONFIG
-
 if TYPE_CHECKING:
     from flmm.api import Grounding
 
@@ -24,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WORDS",
         help="words of the sentence; repeat for more. Without it the whole sentence is one phrase",
     )
-    parser.add_argument("--config", default=TINY_CONFIG, help="config of the model [%(default)s]")
+    parser.add_argument("--config", help="config of the model [that of the checkpoint, else the tiny model]")
     parser.add_argument("--checkpoint", help="trained head [that of the tiny model]")
     parser.add_argument("--out", default="grounding.png", help="picture to write [%(default)s]")
     parser.add_argument("--npz", help="file for masks, boxes, scores and attention as arrays")

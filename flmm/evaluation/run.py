@@ -30,9 +30,9 @@ from flmm.config import (
     annotation_files,
     build_model,
     evaluation_settings,
+    find_config,
     picture_folders,
     png_dataset,
-    read_config,
     res_dataset,
 )
 from flmm.datasets.annotations import share_with_workers
@@ -48,7 +48,7 @@ def arguments(description: str, splits: Sequence[str] = (), default: Sequence[st
     """The command line of scripts that run a model on data; with splits, on those below a folder."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
-    add("config", help="config file of the model")
+    add("config", nargs="?", help="config file of the model; without it that of the checkpoint")
     add("--checkpoint", help="trained head; without it the head is the one the config builds")
     if splits:
         add("--data-root", default="data/coco", help="folder laid out like data/coco, e.g. data/shapes")
@@ -95,7 +95,7 @@ class Evaluation:
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
         self.accelerator.print(f"evaluating with {self.accelerator.num_processes} process(es)")
         self.args = args
-        self.config = read_config(args.config)
+        self.config = find_config(args.config, args.checkpoint)
         self.config.model = {**defaults, **self.config.model}
         self.folder = Path(args.output or _default_output(args))
         set_seed(0)  # a head without checkpoint must be the same in every process
@@ -215,7 +215,8 @@ class Queue:
 
 def _default_output(args: argparse.Namespace) -> Path:
     head = Path(args.checkpoint).stem if args.checkpoint else "no_checkpoint"
-    return Path("work_dirs", Path(args.config).stem, "eval", head)
+    run = Path(args.config).stem if args.config else Path(args.checkpoint).absolute().parent.name
+    return Path("work_dirs", run, "eval", head)
 
 
 def evaluate_items(model: Any, items: Sequence[Any]) -> list[Record]:

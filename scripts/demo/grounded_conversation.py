@@ -5,13 +5,12 @@ from collections.abc import Sequence
 
 import flmm
 from flmm.cli.ground import rows, writable
-from flmm.config import TINY_CONFIG
 from flmm.evaluation.tables import print_table
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", nargs="?", default=TINY_CONFIG, help="config of the model [%(default)s]")
+    parser.add_argument("config", nargs="?", help="config of the model [that of the checkpoint]")
     parser.add_argument("--image", required=True, help="picture file")
     parser.add_argument("--text", help="what to ask; by default the prompt of the config")
     parser.add_argument("--checkpoint", help="trained head [that of the tiny model]")

@@ -23,7 +23,6 @@ from PIL import Image
 from tqdm import tqdm
 
 import flmm
-from flmm.config import TINY_CONFIG
 from flmm.datasets.shapes.captions import Segment, caption, caption_phrases, text_of
 from flmm.datasets.shapes.coco_files import sentences
 from flmm.datasets.shapes.drawing import render
@@ -215,7 +214,7 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default=TINY_CONFIG)
+    parser.add_argument("--config", help="by default that of the head")
     parser.add_argument("--checkpoint", help="head; by default the one in git")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/tiny_llava/measured.json"))
     parser.add_argument("--world", choices=list(WORLDS), default="plain")

@@ -21,7 +21,7 @@ COLUMNS = ("items", "exact", "anls", "token_f1", "yes_no", "box_iou", "box_acc50
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
-    add("config", help="config file of the model")
+    add("config", nargs="?", help="config file of the model; without it that of the checkpoint")
     add("--checkpoint", help="trained head")
     add("--benchmark", default="scripts/visual_cot/benchmark", help="folder of the benchmark's JSON files")
     add("--subset", nargs="+", metavar="NAME", help="files to answer, by name [all of them]")
@@ -33,7 +33,8 @@ def parse() -> argparse.Namespace:
     add("--debug", action="store_true", help="answer every 50th question only")
     add("--overwrite", action="store_true", help="answer again what the folder holds already")
     args = parser.parse_args()
-    name = f"{Path(args.config).stem}_visual_cot_{args.version}" + "_debug" * args.debug
+    model = Path(args.config or args.checkpoint or "no_model").stem
+    name = f"{model}_visual_cot_{args.version}" + "_debug" * args.debug
     args.output, args.limit, args.batch_size, args.workers = str(Path(args.save_folder, name)), None, 1, 0
     return args
 
