@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from flmm.config import TINY_CONFIG
+from flmm.config import TINY_CONFIG, read_config
 from flmm.evaluation.report import Report, draw_curves, read_scalars
 from flmm.evaluation.tables import PNG_HEADER, RES_HEADER, png_rows, print_table, res_rows
 
@@ -31,6 +31,7 @@ EVAL_PNG, EVAL_RES = "scripts/multiprocess_eval_png.py", "scripts/multiprocess_e
 LAUNCH = ["accelerate", "launch", "--num_processes", "1", "--num_machines", "1"]
 LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no"]
 PICTURES = 6
+PARTS = ("train", "eval", "pictures")  # folders of what is made of the data; a name in them says the rest
 PROGRESS = re.compile(r"Iter\(train\)\s*\[\s*(\d+)/\s*(\d+)\].*?(loss: [\d.]+)?$")
 
 
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `flmm demo`."""
     parser.add_argument("--output", default="work_dirs/demo", help="folder for everything but data [%(default)s]")
     parser.add_argument("--iterations", type=int, help="train for this long only, to try the demo itself")
+    parser.add_argument("--pictures", type=int, help="train on this many pictures only, to try the demo itself")
     parser.add_argument("--limit", type=int, help="evaluate only this many pictures of each split")
 
 
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if not Path(TINY_CONFIG).is_file():
         raise FileNotFoundError(f"{TINY_CONFIG} is not here: run `flmm demo` from the root of the repository")
     try:
-        Demo(Path(args.output), args.iterations, args.limit).run()
+        Demo(Path(args.output), args.iterations, args.limit, args.pictures).run()
     except subprocess.CalledProcessError as error:
         print(f"flmm demo: this step failed: {shlex.join(error.cmd)}\n{error.stderr or ''}", file=sys.stderr)
         return error.returncode if error.returncode > 0 else 1
@@ -60,18 +62,23 @@ class Demo:
         folder: Checkpoint, metrics, pictures and report.
         iterations: Length of the training; by default as the config says.
         limit: How many pictures of each split are evaluated; by default all.
+        pictures: How many there are to train on; by default those of `flmm data shapes`.
     """
 
-    def __init__(self, folder: Path, iterations: int | None = None, limit: int | None = None):
+    def __init__(
+        self, folder: Path, iterations: int | None = None, limit: int | None = None, pictures: int | None = None
+    ):
         self.folder = folder
         self.iterations = iterations
         self.limit = limit
+        self.data_options = ["--train", str(pictures), "--val", str(max(8, pictures // 20))] if pictures else []
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> None:
         """All steps, in order."""
         start = time.monotonic()
-        self.step("make the shapes data", [*FLMM, "data", "shapes", "--out", DATA])
+        self.step("make the shapes data", [*FLMM, "data", "shapes", "--out", DATA, *self.data_options])
+        self.drop_outdated()
         checkpoint = self.train()
         results = self.evaluate(checkpoint)
         pictures = self.pictures(checkpoint)
@@ -98,31 +105,39 @@ class Demo:
         file = self.folder / "steps.json"
         return json.loads(file.read_text()) if file.is_file() else {}
 
+    def drop_outdated(self) -> None:
+        """Remove what an earlier run made of another config, LMM, data or length; all that is there is up to date.
+
+        Raises:
+            FileExistsError: When the folder holds something else under a name that the demo writes.
+        """
+        note = self.folder / "made_of"
+        made_of = f"{_hash(TINY_CONFIG, 'configs/_base_', 'checkpoints/tiny_llava', MANIFEST)} {self.iterations}"
+        outdated = [self.folder / name for name in PARTS if (self.folder / name).exists()]
+        if note.is_file() and note.read_text() == made_of:
+            return
+        if outdated and not note.is_file():
+            raise FileExistsError(f"{outdated[0]} was not made by this demo: name another folder with --output")
+        for folder in outdated:
+            shutil.rmtree(folder)
+        note.write_text(made_of)
+
     def train(self) -> str:
         """Trains the head, goes on with an interrupted training, or reuses the head; returns its checkpoint."""
-        folder, parts = self.folder / "train", [TINY_CONFIG, "configs/_base_", "checkpoints/tiny_llava", MANIFEST]
-        made_of = f"{_hash(*parts)}-{self.iterations}"
-        last, started, finished = (
-            folder / f"{n}" for n in ("last_checkpoint", f"started-{made_of}", f"done-{made_of}")
-        )
-        if not finished.is_file():
-            resume = ["--resume", last.read_text()] if started.is_file() and last.is_file() else []
-            if not resume:
-                shutil.rmtree(folder, ignore_errors=True)
+        folder, iterations = self.folder / "train", self.iterations or read_config(TINY_CONFIG).train_cfg.max_iters
+        head = folder / f"iter_{iterations}.pth"
+        if not head.is_file():
             folder.mkdir(exist_ok=True)
-            started.touch()
-            command = ["xtuner", "train", TINY_CONFIG, "--work-dir", str(folder), *resume]
+            command = [*FLMM, "train", TINY_CONFIG, "--work-dir", str(folder), "--resume"]
             if self.iterations:
-                command += ["--cfg-options", f"train_cfg.max_iters={self.iterations}"]
+                command += ["--cfg-options", f"train_cfg.max_iters={iterations}"]
             self.step("train the head", command, folder / "console.log")
-            _check_trained(folder, command)
-            finished.touch()
-        return last.read_text().strip()
+        return str(head)
 
     def evaluate(self, checkpoint: str) -> dict[str, Any]:
         """Metrics of PNG and of both RES protocols with the trained head, of PNG with an untrained one."""
-        trained = self.folder / f"eval-{_hash(checkpoint, MANIFEST)}-{self.limit}"
-        untrained = self.folder / f"eval-untrained-{_hash(TINY_CONFIG, MANIFEST)}"
+        trained = self.folder / "eval" / (f"first_{self.limit}" if self.limit else "all")
+        untrained = self.folder / "eval/untrained"
         limit = ["--limit", str(self.limit)] if self.limit else []
         with_head = ["--checkpoint", checkpoint, *limit]
         runs = {
@@ -134,7 +149,7 @@ class Demo:
                 # ten times as many samples as with --concat: one split shows the protocol
                 [*with_head, "--split", "refcoco_val"],
             ),
-            "untrained": (untrained / "png.json", EVAL_PNG, ["--limit", "20"]),
+            "untrained": (untrained / "png.json", EVAL_PNG, ["--limit", str(self.limit or 20)]),
         }
         for name, (file, script, options) in runs.items():
             if not file.is_file():
@@ -144,7 +159,7 @@ class Demo:
 
     def pictures(self, checkpoint: str) -> list[Path]:
         """A sentence grounded in a picture, and some PNG samples with their ground truth."""
-        folder = self.folder / f"pictures-{_hash(checkpoint, MANIFEST)}"
+        folder = self.folder / "pictures"
         image, text, phrases = first_caption(DATA)
         words = [word for phrase in phrases for word in ("--phrase", phrase)]
         out, model = folder / "grounding.png", [TINY_CONFIG, "--checkpoint", checkpoint]
@@ -262,18 +277,6 @@ def _follow(command: Sequence[str], log: Path) -> int:
                 bar.total = int(found[2])
                 bar.update(int(found[1]) - bar.n)
     return child.returncode
-
-
-def _check_trained(folder: Path, command: Sequence[str]) -> None:
-    """`xtuner train` exits 0 when training crashed: what counts is the checkpoint of the last iteration.
-
-    Raises:
-        subprocess.CalledProcessError: When training did not reach its end.
-    """
-    log, last = folder / "console.log", folder / "last_checkpoint"
-    totals = {found[2] for line in log.read_text().splitlines() if (found := PROGRESS.search(line))}
-    if not last.is_file() or Path(last.read_text().strip()).stem not in {f"iter_{total}" for total in totals}:
-        raise subprocess.CalledProcessError(1, list(command), stderr=_tail(log))
 
 
 def _tail(log: Path) -> str:

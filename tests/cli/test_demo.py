@@ -7,23 +7,43 @@ from pathlib import Path
 
 import pytest
 
+from flmm.cli.demo import Demo
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 def test_demo_runs_and_reuses_what_is_there(tmp_path):
-    command = [sys.executable, "-m", "flmm.cli.main", "demo", "--iterations", "10", "--limit", "2"]
-    command += ["--output", str(tmp_path)]
-    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    for name in ("configs", "checkpoints", "scripts"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    command = [sys.executable, "-m", "flmm.cli.main", "demo", "--output", "out"]
+    command += ["--iterations", "10", "--limit", "2", "--pictures", "40"]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
-    page = (tmp_path / "report.html").read_text()
+    page = (tmp_path / "out/report.html").read_text()
     assert page.count("data:image/jpeg") == 7
     assert "<svg" in page
-    assert "xtuner train" in page
+    assert "flmm train" in page
     for row in ("PNG val, untrained head", "refcoco_val, per_sentence", "refcocog_test, concat"):
         assert row in first.stdout
 
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert first.stdout.count("== ") == 8
+
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
     assert re.findall(r"== (.*)", again.stdout) == ["make the shapes data"]
-    assert first.stdout.count("== ") == 8
+
+
+def test_what_another_config_made_is_dropped_and_what_others_made_is_left(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "train").mkdir()
+    with pytest.raises(FileExistsError, match="train was not made by this demo"):
+        Demo(tmp_path).drop_outdated()
+    (tmp_path / "train").rmdir()
+    for iterations, kept in ((None, True), (10, False)):
+        Demo(tmp_path).drop_outdated()
+        for name in ("train", "eval", "mine"):
+            (tmp_path / name).mkdir(exist_ok=True)
+        Demo(tmp_path, iterations).drop_outdated()
+        assert (tmp_path / "train").exists() == (tmp_path / "eval").exists() == kept
+        assert (tmp_path / "mine").exists()
