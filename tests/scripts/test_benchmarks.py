@@ -33,13 +33,13 @@ def test_help_and_import_are_quick(tmp_path):
 
 @pytest.mark.slow
 def test_annotations_are_read_with_less_memory(tmp_path):
-    options = ("--scale", "0.02", "--repeats", "1", "--workers", "0", "1", "--step", "0.01")
+    options = ("--scale", "0.02", "--repeats", "1", "--workers", "0", "--step", "0.01")
     figures = run(tmp_path, "data.py", "--folder", str(tmp_path), *options)
     png, our_png, refcoco, our_refcoco = column(figures, "kept MB")
     assert our_png < png / 2
     assert our_refcoco < refcoco / 2
     (loader,) = figures["more"]
-    assert column(loader, "workers") == [0, 1]
+    assert column(loader, "workers") == [0]
     assert all(rate > 0 for rate in column(loader, "samples per second"))
 
 

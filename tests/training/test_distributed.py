@@ -9,6 +9,7 @@ import torch
 from toy import ToyModel
 
 from flmm.checkpoint import latest_checkpoint, load_head, read_checkpoint, read_head
+from flmm.config import TINY_CONFIG, build_model, read_config
 from flmm.datasets.shapes import make_shapes
 from scripts.benchmark.processes import run_jobs
 
@@ -181,5 +182,7 @@ def test_the_embedded_model_agrees_too(tmp_path):
     assert len(expected) == 3
     for name in ways:
         torch.testing.assert_close(logged(tmp_path / name), expected, rtol=1e-4, atol=0)
-    heads = [set(read_head(tmp_path / name / "iter_3.pth")) for name in jobs]
-    assert not any(name.startswith(("backbone", "sam.model.image_encoder")) for head in heads for name in head)
+    heads = {name: read_head(tmp_path / name / "iter_3.pth") for name in jobs}
+    assert not any(key.startswith(("backbone", "sam.model.image_encoder")) for head in heads.values() for key in head)
+    model = build_model(read_config(TINY_CONFIG), tmp_path / "zero2/iter_3.pth")
+    assert torch.equal(model.text_proj.weight, heads["zero2"]["text_proj.weight"])
