@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -19,7 +17,7 @@ from flmm.constants import IGNORE_INDEX
 from flmm.datasets.images import ImageSource, as_picture, as_rgb
 from flmm.datasets.phrases import Phrases, Span, find_phrases
 from flmm.datasets.sample import SampleBuilder
-from flmm.evaluation import binary_masks
+from flmm.grounding import Grounding, masks_and_scores
 from flmm.models.backbone import Reading
 from flmm.models.functional import crop_to_picture
 
@@ -31,52 +29,6 @@ if TYPE_CHECKING:
 MAX_SIDE = 2048
 ATTENTION_SIDE = 256
 CHECKPOINTS = (".pth", ".pt", ".bin", ".safetensors")
-
-
-@dataclass(frozen=True)
-class Grounding:
-    """M phrases of a text, found in a picture of H x W pixels.
-
-    Attributes:
-        image: The picture, upright, RGB.
-        text: The text.
-        spans: M pairs (start, end): the characters of `text` that are a phrase.
-        masks: [M, H, W] bool, refined by SAM (the coarse ones for a model without SAM).
-        coarse_masks: [M, H, W] bool, the U-Net's.
-        boxes: [M, 4] float32 x0, y0, x1, y1 in pixels around `masks`, x1 and y1 one past the last pixel; zeros where a
-            mask is empty. Specks of less than 3 % of a mask are left out (`flmm.boxes.object_boxes`).
-        scores: [M] float32, mean probability of the pixels inside a mask: 0.5 (barely) to 1 (sure); 0 where a mask
-            is empty. Not calibrated: a phrase that is not in the picture can have a high score.
-        attention: [M, h, w] float32, the LMM's attention to the picture (padding cut off), mean of all layers
-            and heads, each map divided by its sum; at most 256 pixels wide and high.
-        attention_maps: [M, C, h', w'] float32, every layer and head as the U-Net reads it.
-    """
-
-    image: Image.Image
-    text: str
-    spans: list[Span]
-    masks: np.ndarray
-    coarse_masks: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-    attention: np.ndarray
-    attention_maps: np.ndarray
-
-    @property
-    def phrases(self) -> list[str]:
-        """The M phrases, as they stand in the text."""
-        return [self.text[start:end] for start, end in self.spans]
-
-    def draw(self, targets: Any = None, clusters: np.ndarray | None = None) -> Image.Image:
-        """A picture of it all: text, image, attention, coarse and refined masks, and ground truth if given.
-
-        Args:
-            targets: [M, H, W] masks, bool or of two values 0 and 1, or 0 and 255; arrays or tensors.
-            clusters: [M, h, w] bool, of `flmm.evaluation.clusters.attention_cluster`.
-        """
-        from flmm.evaluation.drawings import draw
-
-        return draw(self, targets, clusters)
 
 
 class GroundingModel:
@@ -197,17 +149,19 @@ class GroundingModel:
         self, picture: Image.Image, text: str, spans: list[Span], output: dict[str, Any], meta_data: dict[str, Any]
     ) -> Grounding:
         size = (picture.height, picture.width)
-        masks, scores = _masks_and_scores(output.get("sam_pred_masks", output["pred_masks"]), size)
+        logits = output.get("sam_pred_masks", output["pred_masks"])
+        masks, scores = masks_and_scores(logits, size)
         return Grounding(
             image=picture,
             text=text,
             spans=spans,
             masks=masks.numpy(),
-            coarse_masks=_masks_and_scores(output["pred_masks"], size)[0].numpy(),
+            coarse_masks=masks_and_scores(output["pred_masks"], size)[0].numpy(),
             boxes=object_boxes(masks.numpy()),
             scores=scores.numpy(),
             attention=self._merged(output["mask_attentions"], meta_data).numpy(),
             attention_maps=output["mask_attentions"].float().cpu().numpy(),
+            logits=logits.float().cpu().numpy(),
         )
 
     def _merged(self, maps: Tensor, meta_data: dict[str, Any]) -> Tensor:
@@ -281,15 +235,3 @@ def bounded(picture: Image.Image) -> Image.Image:
         return picture
     width, height = (max(1, round(side * scale)) for side in picture.size)
     return picture.resize((width, height), Image.Resampling.BICUBIC)
-
-
-def _masks_and_scores(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Boolean masks [M, *size] and scores [M]; one phrase at a time, so that only the masks take memory."""
-    masks = torch.empty((len(logits), *size), dtype=torch.bool)
-    scores = torch.zeros(len(logits))
-    for i, phrase_logits in enumerate(logits):
-        masks[i] = binary_masks(phrase_logits[None], size)[0].cpu()
-        probabilities = phrase_logits.float().sigmoid()
-        if (inside := probabilities > 0.5).any():
-            scores[i] = probabilities[inside].mean()
-    return masks, scores

@@ -158,6 +158,24 @@ def evaluation_settings(config: Any) -> dict[str, Any]:
     return sample_settings(config) | {"allow_empty_masks": any(node["allow_empty_masks"] for node in found)}
 
 
+def data_root(config: Any, benchmark: str = "") -> str:
+    """Find the folder of a config's training data, which holds its validation data as well.
+
+    Args:
+        config: An mmengine Config.
+        benchmark: Name of a data set that lies in that folder (as in data/shapes) or beside it (as in data).
+
+    Returns:
+        The folder; data/coco where the training data name none.
+    """
+    training = config.get("train_dataloader", {})
+    roots = [node["data_root"] for node in _with_key(training, "data_root") if node["data_root"]]
+    captions = [Path(node["json_file"]).parent.parent for node in _with_key(training, "json_file")]
+    root = Path(next(iter([*roots, *captions]), "data/coco"))
+    places = [root / benchmark, root.parent / benchmark] if benchmark else [root]
+    return str(next((place for place in places if place.is_dir()), places[-1]))
+
+
 def annotation_files(data_root: str | Path, split: str) -> tuple[Path, Path]:
     """What a split is read from: captions and panoptic segments ('png_val'), or objects and references ('refcoco_val').
 
@@ -172,8 +190,13 @@ def annotation_files(data_root: str | Path, split: str) -> tuple[Path, Path]:
         files = Path(data_root, name, "instances.json"), Path(data_root, name, REFCOCO[name][0])
     for file in files:
         if not file.is_file():
-            raise FileNotFoundError(f"no annotation file {file}: `flmm data check {data_root}` tells its source")
+            raise FileNotFoundError(f"no annotation file {file}: `flmm data check {data_root}` names its source")
     return files
+
+
+def png_files(data_root: str | Path, split: str) -> tuple[Path, Path]:
+    """Return `annotation_files` of a split of PNG, 'train' or 'val'."""
+    return annotation_files(data_root, f"png_{split}")
 
 
 def picture_folders(data_root: str | Path, split: str) -> tuple[Path, ...]:
@@ -188,7 +211,7 @@ def png_dataset(config: Any, data_root: str | Path, split: str = "val") -> Any:
     """Panoptic Narrative Grounding of a split ('train' or 'val') below a folder laid out like data/coco."""
     from flmm.datasets.png import PNGDataset
 
-    captions, panoptic = annotation_files(data_root, f"png_{split}")
+    captions, panoptic = png_files(data_root, split)
     return PNGDataset(
         json_file=str(captions),
         panoptic_json_file=str(panoptic),

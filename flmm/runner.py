@@ -44,7 +44,7 @@ from flmm.training.frozen_parts import check_alike, frozen_names, init_head
 from flmm.training.gradients import pending_gradients, restore_gradients
 from flmm.training.hooks import HealthHook
 from flmm.training.resume import ResumedIterator, random_state
-from flmm.training.start import check_start, name_true_status
+from flmm.training.start import check_start, fit_workers, name_true_status
 from flmm.training.terminal import Terminal
 
 
@@ -68,6 +68,7 @@ class _SharedRun:
         cfg = copy.deepcopy(cfg)
         locate_all(cfg._cfg_dict)
         check_start(cfg)
+        fit_workers(cfg)
         return super().from_cfg(cfg)  # type: ignore[misc]
 
     def _log_env(self, *args: Any) -> None:

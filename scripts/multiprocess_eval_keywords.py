@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from flmm.config import png_dataset, sample_settings
+from flmm.cli.script import run_script
+from flmm.config import png_dataset, png_files, sample_settings
 from flmm.datasets.sample import SampleBuilder
 from flmm.evaluation.keyword_run import HEADER, keyword_metrics, keyword_records, keyword_rows
 from flmm.evaluation.run import Evaluation, evaluation_arguments
@@ -11,11 +12,11 @@ from flmm.evaluation.tables import print_table
 
 def main() -> None:
     args = evaluation_arguments(__doc__, splits=("train", "val"), default=("val",)).parse_args()
-    evaluation = Evaluation(args, keywords={})
+    evaluation = Evaluation(args, png_files, keywords={})
     tokenizer = SampleBuilder(**sample_settings(evaluation.config)).tokenizer
     results = {}
     for split in args.split:
-        dataset = partial(png_dataset, evaluation.config, args.data_root, split)
+        dataset = partial(png_dataset, evaluation.config, evaluation.args.data_root, split)
         evaluate = partial(keyword_records, evaluation.model, tokenizer)
         records = evaluation.records(f"png_{split}", "keywords", dataset, evaluate)
         if evaluation.accelerator.is_main_process:
@@ -27,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

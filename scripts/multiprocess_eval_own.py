@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flmm.cli.script import run_script
 from flmm.evaluation.own import evaluate_own
 from flmm.evaluation.run import Evaluation, evaluation_arguments
 from flmm.evaluation.tables import OWN_HEADER, own_rows, print_table
@@ -22,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

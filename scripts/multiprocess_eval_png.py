@@ -1,12 +1,14 @@
 """PNG benchmark: accelerate launch scripts/multiprocess_eval_png.py CONFIG --checkpoint CKPT."""
 
+from flmm.cli.script import run_script
+from flmm.config import png_files
 from flmm.evaluation.run import Evaluation, evaluate_png, evaluation_arguments
 from flmm.evaluation.tables import PNG_HEADER, png_rows, print_table
 
 
 def main() -> None:
     args = evaluation_arguments(__doc__, splits=("train", "val"), default=("val",)).parse_args()
-    evaluation = Evaluation(args)
+    evaluation = Evaluation(args, png_files)
     results = {split: evaluate_png(evaluation, split) for split in args.split}
     if evaluation.accelerator.is_main_process:
         for split, metrics in results.items():
@@ -16,4 +18,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,6 +1,7 @@
 """Referring expressions: accelerate launch scripts/multiprocess_eval_refcoco.py CONFIG --checkpoint CKPT."""
 
-from flmm.config import RES_SPLITS
+from flmm.cli.script import run_script
+from flmm.config import RES_SPLITS, annotation_files
 from flmm.evaluation.run import Evaluation, evaluate_res, evaluation_arguments
 from flmm.evaluation.tables import RES_HEADER, print_table, res_rows
 
@@ -14,7 +15,7 @@ def main() -> None:
     parser = evaluation_arguments(__doc__, splits=RES_SPLITS, default=RES_SPLITS)
     parser.add_argument("--concat", action="store_true", help=f"{PROTOCOLS['concat']}; without: each on its own")
     args = parser.parse_args()
-    evaluation = Evaluation(args)
+    evaluation = Evaluation(args, annotation_files)
     protocol = "concat" if args.concat else "per_sentence"
     results = {split: evaluate_res(evaluation, split, args.concat) for split in args.split}
     if evaluation.accelerator.is_main_process:
@@ -24,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

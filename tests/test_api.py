@@ -1,5 +1,8 @@
 """Grounding in Python and on the command line, with a model that needs no weights."""
 
+import base64
+import io
+import re
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +18,7 @@ from flmm.boxes import object_boxes  # noqa: E402
 from flmm.cli.main import main  # noqa: E402
 from flmm.config import read_config  # noqa: E402
 from flmm.evaluation.drawings import INK, coloured_words, font, letters  # noqa: E402
+from flmm.grounding import masks_and_scores  # noqa: E402
 
 CONFIG = str(Path(__file__).parent / "helpers" / "fake_config.py")
 TEXT = "The red circle is next to a big dog."
@@ -64,10 +68,37 @@ def test_words_alone_are_one_phrase(model, image):
 
 def test_score_is_the_mean_probability_inside_the_mask():
     logits = torch.tensor([[[2.0, -1.0], [1.0, -3.0]], [[-1.0, -1.0], [-1.0, -1.0]]])
-    masks, scores = api._masks_and_scores(logits, (2, 2))
+    masks, scores = masks_and_scores(logits, (2, 2))
     assert masks.tolist() == [[[True, False], [True, False]], [[False, False], [False, False]]]
     assert scores[0] == pytest.approx((1 / (1 + np.exp(-2)) + 1 / (1 + np.exp(-1))) / 2)
     assert scores[1] == 0
+
+
+def test_masks_at_another_probability(model, image):
+    result = model.ground(image, TEXT, PHRASES)
+    same, small = result.at(0.5), result.at(0.9)
+    np.testing.assert_array_equal(same.masks, result.masks)
+    np.testing.assert_array_equal(same.scores, result.scores)
+    probabilities = 1 / (1 + np.exp(-result.logits))
+    assert result.logits.shape == result.masks.shape
+    np.testing.assert_array_equal(small.masks, probabilities > 0.9)
+    np.testing.assert_array_equal(small.boxes, object_boxes(small.masks))
+    assert (small.masks.sum((1, 2)) < result.masks.sum((1, 2))).all()
+    for index, mask in enumerate(small.masks):
+        assert small.scores[index] == pytest.approx(probabilities[index][mask].mean() if mask.any() else 0, abs=1e-5)
+    with pytest.raises(ValueError, match=r"threshold is 0: .*between 0 and 1"):
+        result.at(0)
+
+
+def test_a_notebook_shows_one_line_and_a_picture(model, image):
+    result = model.ground(image, TEXT, PHRASES)
+    line = repr(result)
+    assert "\n" not in line
+    assert line.startswith("Grounding(2 phrases in 100 x 60 pixels: 'The red circle' 0.")
+    page = result._repr_html_()
+    data = re.search('src="data:image/png;base64,([^"]+)"', page)[1]
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == result.draw().size
+    assert "&#x27;a big dog&#x27;" in page
 
 
 def test_exif_orientation_is_obeyed(model, image, tmp_path):

@@ -1,11 +1,14 @@
 """The README's Python runs as it stands, and the Chinese README is in step."""
 
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from flmm.cli.main import main
 from flmm.config import TINY_CONFIG
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +43,17 @@ def test_the_python_examples_find_the_right_masks(tmp_path, monkeypatch):
         assert iou(mask, truth[phrase]) > 0.75, phrase
     exec(chat, found)
     assert Image.open("reply.png").width > 500
+    run_shell_example(truth, tmp_path)
     assert str(found["reply"]).rstrip(" .") == found["text"].rstrip(" .")
+
+
+def run_shell_example(truth, folder):
+    """The grounding command of the README, with its mask as a file."""
+    line = next(block for block in blocks("README.md", "bash") if block.startswith("flmm ground"))
+    words = shlex.split(line.replace("\\\n", " "))
+    assert main([*words[1:], "--masks", str(folder / "masks")]) == 0
+    (file,) = (folder / "masks").iterdir()
+    assert iou(np.array(Image.open(file)) > 0, truth["a large black square"]) > 0.75
 
 
 def iou(mask, truth) -> float:

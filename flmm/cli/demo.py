@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from flmm.config import TINY_CONFIG, read_config
 from flmm.evaluation.report import Report, draw_curves, read_scalars
+from flmm.evaluation.report_text import METRICS, PICTURES, TRAINING, meaning
 from flmm.evaluation.tables import PNG_HEADER, RES_HEADER, png_rows, print_table, res_rows
 
 DATA = "data/shapes"
@@ -30,8 +31,8 @@ MANIFEST = "data/shapes/manifest.json"
 EVAL_PNG, EVAL_RES = "scripts/multiprocess_eval_png.py", "scripts/multiprocess_eval_refcoco.py"
 LAUNCH = ["accelerate", "launch", "--num_processes", "1", "--num_machines", "1"]
 LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-PICTURES = 6
 PARTS = ("train", "eval", "pictures")  # folders of what is made of the data; a name in them says the rest
+SHOWN = 6  # samples in the report
 PROGRESS = re.compile(r"Iter\(train\)\s*\[\s*(\d+)/\s*(\d+)\].*?(loss: [\d.]+)?$")
 
 
@@ -160,27 +161,32 @@ class Demo:
     def pictures(self, checkpoint: str) -> list[Path]:
         """A sentence grounded in a picture, and some PNG samples with their ground truth."""
         folder = self.folder / "pictures"
-        image, text, phrases = first_caption(DATA)
+        image, text, phrases, index = first_caption(DATA)
         words = [word for phrase in phrases for word in ("--phrase", phrase)]
         out, model = folder / "grounding.png", [TINY_CONFIG, "--checkpoint", checkpoint]
         if not out.is_file():
             command = [*FLMM, "ground", str(image), text, *words, "--config", *model, "--out", str(out)]
             self.step("ground a sentence", command)
-        samples = [folder / f"val_{index:06d}.png" for index in range(PICTURES)]
+        samples = [folder / f"val_{number:06d}.png" for number in range(SHOWN + 1)]
         if not all(sample.is_file() for sample in samples):
-            options = ["--data-root", DATA, "--limit", str(PICTURES), "--output", str(folder)]
+            options = ["--data-root", DATA, "--limit", str(len(samples)), "--output", str(folder)]
             self.step("draw samples", [*LAUNCH, "scripts/demo/multiprocess_infer_png.py", *model, *options])
-        return [out, *samples]
+        others = [sample for number, sample in enumerate(samples) if number != index]  # the sentence is one of them
+        return [out, *others[:SHOWN]]
 
     def report(self, results: dict[str, Any], pictures: list[Path]) -> Path:
         """Writes the HTML report."""
         report = Report("F-LMM demo: phrases grounded by a frozen tiny LLaVA")
         report.heading("Metrics on unseen pictures, in percent")
+        report.paragraph(METRICS)
         for title, header, rows in tables(results):
             report.table(title, header, rows)
+        report.terms({column: meaning(column) for column in dict.fromkeys((*PNG_HEADER, *RES_HEADER))})
         report.heading("Training")
+        report.paragraph(TRAINING)
         report.figure(draw_curves(read_scalars(self.folder / "train")))
         report.heading("Pictures")
+        report.paragraph(PICTURES)
         for picture in pictures:
             report.picture(picture, picture.name)
         report.heading("Commands")
@@ -237,14 +243,19 @@ def _averages(metrics: dict[str, Any], *keys: str) -> list[Any]:
     return values
 
 
-def first_caption(root: str) -> tuple[Path, str, list[str]]:
-    """Picture, caption and phrases of the first validation sample that names no phrase twice."""
+def first_caption(root: str) -> tuple[Path, str, list[str], int]:
+    """Picture, caption, phrases and index of the first validation sample that names no phrase twice."""
     captions = json.loads(Path(root, "annotations/png_coco_val2017.json").read_text())
-    for item in captions:
-        phrases = [part["utterance"] for part in item["segments"] if part["segment_ids"]]
-        if phrases and len(set(phrases)) == len(phrases):
-            return Path(root, "val2017", f"{int(item['image_id']):012d}.jpg"), item["caption"], phrases
+    samples = [(item, phrases) for item in captions if (phrases := phrases_of(item))]  # others are left out
+    for index, (item, phrases) in enumerate(samples):
+        if len(set(phrases)) == len(phrases):
+            return Path(root, "val2017", f"{int(item['image_id']):012d}.jpg"), item["caption"], phrases, index
     raise ValueError(f"{root} has no caption with different phrases")
+
+
+def phrases_of(item: dict[str, Any]) -> list[str]:
+    """The grounded phrases of a caption."""
+    return [part["utterance"] for part in item["segments"] if part["segment_ids"]]
 
 
 def _hash(*paths: str) -> str:

@@ -16,6 +16,7 @@ from typing import Literal
 from flmm import __version__
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG
 from flmm.console import console
+from flmm.paths import locate
 
 SAM_L = "checkpoints/sam_vit_l_0b3195.pth"
 CURE_FILES = (
@@ -50,7 +51,9 @@ def show(findings: list[Finding], title: str = f"flmm {__version__}") -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    table = Table("", "", Column(overflow="fold"), title=title, title_justify="left", show_header=False)
+    table = Table(
+        "", Column(overflow="fold"), Column(overflow="fold"), title=title, title_justify="left", show_header=False
+    )
     for finding in findings:
         table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.what, escape(finding.text))
     out = console()
@@ -127,7 +130,7 @@ def differing(lines: list[str]) -> Iterator[Finding]:
 def files() -> Iterator[Finding]:
     """The embedded weights, and the data."""
     for path in (TINY_CONFIG, "checkpoints/tiny_llava", "checkpoints/sam_vit_nano.pth", TINY_CHECKPOINT):
-        there = Path(path).exists()
+        there = Path(locate(path)).exists()
         cure = "" if there else CURE_FILES
         yield Finding("ok" if there else "broken", path, "there" if there else "missing", cure)
     optional = {
@@ -136,5 +139,5 @@ def files() -> Iterator[Finding]:
         SAM_L: "sam_vit_l is only for real LMMs: https://github.com/facebookresearch/segment-anything has it",
     }
     for path, cure in optional.items():
-        there = Path(path).exists()
+        there = Path(locate(path)).exists()
         yield Finding("ok" if there else "note", path, "there" if there else "missing", "" if there else cure)

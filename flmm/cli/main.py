@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from flmm import __version__
+from flmm.cli.script import MENDABLE
 
 # Each module has `add_arguments(parser)` and `run(args) -> exit status`.
 COMMANDS = {
-    "ground": ("flmm.cli.ground", "find the phrases of a sentence in a picture"),
+    "ground": ("flmm.cli.ground", "find the phrases of a sentence in a picture, or in a folder of pictures"),
     "chat": ("flmm.cli.chat", "talk about pictures, ground and explain what is said"),
     "cases": ("flmm.cli.cases", "ask questions whose answers are known, and report what fails"),
     "train": ("flmm.cli.train", "train a head; what `xtuner train` does, with a true exit status"),
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(words[len(name.split()) :])
     try:
         return module.run(args)
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except MENDABLE as error:
         print(f"flmm {name}: {error}", file=sys.stderr)
         return 1
 

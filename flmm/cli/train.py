@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flmm.cli.script import MENDABLE
 from flmm.paths import locate
 
 
@@ -144,7 +145,7 @@ def child(words: Sequence[str]) -> int:
         return check(args)
     try:
         _prepare(args)
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except MENDABLE as error:
         print(f"flmm train: {error}", file=sys.stderr)
         return 1
     sys.argv = ["xtuner train", *_arguments(args), *of_torchrun]

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from types import ModuleType
 
 from flmm.compat.hooks import Patch
+
+
+def without_gpu(module: ModuleType) -> None:
+    """Say to deepspeed 0.18.9 that there is no GPU, where there is none: it warns when it has to find out.
+
+    DS_ACCELERATOR is the official means; who starts deepspeed need not know of it.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def no_compiler(module: ModuleType) -> None:
@@ -30,6 +42,7 @@ def gather_without_gradient(module: ModuleType) -> None:
 
 
 PATCHES: list[Patch] = [
+    ("deepspeed.accelerator.real_accelerator", without_gpu),
     ("deepspeed.comm.torch", no_compiler),
     ("deepspeed.comm.torch", gather_without_gradient),
 ]

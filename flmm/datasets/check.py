@@ -10,6 +10,8 @@ from flmm.datasets.check_parts import PARTS, Report
 from flmm.datasets.own.check import check_file
 from flmm.datasets.shapes import MANIFEST
 
+SHAPES = "shapes"  # name of its folder in data
+
 
 def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> Report:
     """Check a data directory.
@@ -34,21 +36,31 @@ def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> 
     folders = dict.fromkeys((root, *sorted(root.glob("*")), *inside))
     others = [(path, check) for path in folders for is_it, check in LAYOUTS.items() if is_it(path)]
     for path, check in () if only else others:
+        report.source = _source(path.parent if path.parent.name == SHAPES else path)
         check(path, report)
+        report.source = ""
     if others and not layouts:
         return report
     if not layouts:
+        report.source = _source(root)
         report.broken(
             root, "no data set here", "`flmm data shapes` makes a small one; the sources of the real one follow"
         )
         layouts = [root / "coco" if root.name == "data" else root]
     for layout in layouts:
-        if (layout / MANIFEST).is_file():
-            report.source = f"`flmm data shapes --out {layout}` makes {layout}; move what is there away first"
+        report.source = _source(layout)
         for name in only or PARTS:
             PARTS[name](layout, report)
         report.source = ""
     return report
+
+
+def _source(layout: Path) -> str:
+    """What makes the shapes data set in a folder; empty for another data set, whose parts have sources of their own."""
+    if layout.name != SHAPES and not (layout / MANIFEST).is_file():
+        return ""
+    first = "; move what is there away first" if layout.is_dir() else ""
+    return f"`flmm data shapes --out {layout}` makes {layout}{first}"
 
 
 def is_layout(path: Path) -> bool:

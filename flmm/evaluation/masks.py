@@ -7,14 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def binary_masks(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes probabilities bilinearly and keeps what is above one half.
+def binary_masks(logits: Tensor, size: tuple[int, int], threshold: float = 0.5) -> Tensor:
+    """Resizes probabilities bilinearly and keeps what is above a threshold.
 
     The probabilities are resized, not the logits: the reference does so, and outlines differ by some pixels.
 
     Args:
         logits: [M, h, w].
         size: (H, W) of the ground truth.
+        threshold: Probability; one half in every metric.
 
     Returns:
         Boolean masks [M, H, W] on the device of `logits`.
@@ -22,7 +23,7 @@ def binary_masks(logits: Tensor, size: tuple[int, int]) -> Tensor:
     probabilities = logits.float().sigmoid()
     if probabilities.shape[-2:] != tuple(size):
         probabilities = F.interpolate(probabilities[None], size=tuple(size), mode="bilinear")[0]
-    return probabilities > 0.5
+    return probabilities > threshold
 
 
 @dataclass(frozen=True)

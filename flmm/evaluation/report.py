@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -17,11 +17,14 @@ from flmm.evaluation.tables import cell
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #202020; max-width: 1200px; margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; margin: 0 0 2em; } caption { text-align: left; font-weight: 600; padding: .4em 0; }
+h1, h2 { line-height: 1.2; overflow-wrap: break-word; } dt { font-weight: 600; } dd { margin: 0 0 .4em 1em; }
+.wide { overflow-x: auto; } svg { width: 100%; min-width: 640px; height: auto; }
+table { border-collapse: collapse; margin: 0 0 2em; } h3 { font-size: 1em; margin: 0 0 .4em; }
 td, th { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right; font-variant-numeric: tabular-nums; }
 td:first-child, th:first-child { text-align: left; padding-left: 0; } th { color: #555; font-weight: 500; }
-img { max-width: 100%; border: 1px solid #ddd; margin: 0 0 1em; }
-pre { background: #f4f4f4; padding: 1em; overflow: auto; }
+img { max-width: 100%; box-sizing: border-box; border: 1px solid #ddd; margin: 0 0 1em; }
+pre { background: #f4f4f4; padding: 1em; white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 900px) { .wide img { max-width: none; } }
 """.strip()
 
 
@@ -53,7 +56,12 @@ class Report:
         """Adds a table; numbers get two decimals."""
         head = "".join(f"<th>{escape(name)}</th>" for name in header)
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell(value))}</td>' for value in row)}</tr>" for row in rows)
-        self.parts.append(f"<table><caption>{escape(caption)}</caption><tr>{head}</tr>{body}</table>")
+        self.parts.append(f'<h3>{escape(caption)}</h3><div class="wide"><table><tr>{head}</tr>{body}</table></div>')
+
+    def terms(self, meaning: Mapping[str, str]) -> None:
+        """Adds a list of words and what they mean."""
+        items = "".join(f"<dt>{escape(word)}</dt><dd>{escape(text)}</dd>" for word, text in meaning.items())
+        self.parts.append(f"<dl>{items}</dl>")
 
     def picture(self, path: str | Path, text: str = "") -> None:
         """Adds a picture file, as a JPEG inside the page: a tenth of a PNG's size."""
@@ -61,16 +69,17 @@ class Report:
         with Image.open(path) as image:
             image.convert("RGB").save(jpeg, "JPEG", quality=88)
         data = base64.b64encode(jpeg.getvalue()).decode("ascii")
-        self.parts.append(f'<p><img alt="{escape(text)}" src="data:image/jpeg;base64,{data}"></p>')
+        self.parts.append(f'<p class="wide"><img alt="{escape(text)}" src="data:image/jpeg;base64,{data}"></p>')
 
     def figure(self, svg: str) -> None:
         """Adds a drawing."""
-        self.parts.append(svg)
+        self.parts.append(f'<div class="wide">{svg}</div>')
 
     def write(self, path: str | Path) -> Path:
         """Writes the page."""
         page = (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(self.title)}</title>'
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(self.title)}</title>'
             f"<style>{STYLE}</style></head><body><h1>{escape(self.title)}</h1>{''.join(self.parts)}</body></html>"
         )
         Path(path).write_text(page, encoding="utf-8")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from tqdm import tqdm
 from flmm.config import (
     annotation_files,
     build_model,
+    data_root,
     evaluation_settings,
     find_config,
     picture_folders,
@@ -42,6 +43,7 @@ from flmm.evaluation.records import KINDS, Record, RecordStore, phrase_records, 
 
 Metrics = dict[str, Any]
 Evaluate = Callable[[Sequence[Any]], list[Record]]
+FilesOfSplit = Callable[[str, str], Iterable[Path]]
 
 
 def arguments(description: str, splits: Sequence[str] = (), default: Sequence[str] = ()) -> argparse.ArgumentParser:
@@ -51,7 +53,7 @@ def arguments(description: str, splits: Sequence[str] = (), default: Sequence[st
     add("config", nargs="?", help="config file of the model; without it that of the checkpoint")
     add("--checkpoint", help="trained head; without it the head is the one the config builds")
     if splits:
-        add("--data-root", default="data/coco", help="folder laid out like data/coco, e.g. data/shapes")
+        add("--data-root", help="folder of the data [that of the config's training data]")
         add("--split", nargs="+", choices=splits, default=list(default), metavar="SPLIT", help=", ".join(splits))
     add("--limit", type=_positive, help="evaluate only the first pictures (PNG: captions) of each split")
     add("--output", help="folder for what is found [work_dirs/CONFIG/eval/CHECKPOINT]")
@@ -81,22 +83,33 @@ class Evaluation:
 
     Args:
         args: What `arguments` parsed.
+        files: Gives the annotation files of a split below a folder; all are looked for before the model is loaded.
+        benchmark: Name of the data set's folder, see `flmm.config.data_root`.
         **defaults: Settings of the model, for configs that do not name them.
 
     Attributes:
         accelerator: The processes.
+        args: `args`, with the folder of the data.
         folder: Where everything is written.
+
+    Raises:
+        FileNotFoundError: When data or weights are missing.
     """
 
-    def __init__(self, args: argparse.Namespace, **defaults: Any):
+    def __init__(
+        self, args: argparse.Namespace, files: FilesOfSplit | None = None, benchmark: str = "", **defaults: Any
+    ):
         # Processes wait for the slowest one at the end of a split, which may take hours on real data.
         patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
         # without a GPU accelerate would let each of torchrun's processes evaluate everything
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
         self.accelerator.print(f"evaluating with {self.accelerator.num_processes} process(es)")
-        self.args = args
         self.config = find_config(args.config, args.checkpoint)
         self.config.model = {**defaults, **self.config.model}
+        root = args.data_root or data_root(self.config, benchmark)
+        self.args = argparse.Namespace(**{**vars(args), "data_root": root})
+        if files is not None:
+            _find(files, root, args.split)
         self.folder = Path(args.output or _default_output(args))
         set_seed(0)  # a head without checkpoint must be the same in every process
         self.model = build_model(self.config, args.checkpoint, self.accelerator.device)
@@ -211,6 +224,18 @@ class Queue:
         while (position := self._store.add("taken", 1) - 1) < len(self.indices):
             self.taken.append(position)
             yield self.indices[position]
+
+
+def _find(files: FilesOfSplit, root: str, splits: Iterable[str]) -> None:
+    """Look for the annotation files of splits: a model takes minutes to load, this takes none.
+
+    Raises:
+        FileNotFoundError: When one is missing.
+    """
+    for split in splits:
+        for file in files(root, split):
+            if not file.is_file():
+                raise FileNotFoundError(f"no annotation file {file}: `flmm data check {root}` names its source")
 
 
 def _default_output(args: argparse.Namespace) -> Path:

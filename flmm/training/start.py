@@ -32,6 +32,19 @@ def check_start(cfg: Any) -> None:
         )
 
 
+def fit_workers(cfg: Any) -> None:
+    """Start no more data workers than there are cores for: torch warns of it, and they would only wait for one another.
+
+    The samples and their order do not depend on the number.
+
+    Args:
+        cfg: A run's config, changed in place.
+    """
+    loader, cores = cfg.get("train_dataloader", {}), len(os.sched_getaffinity(0))
+    if loader.get("num_workers", 0) > cores:
+        loader.num_workers = cores
+
+
 def name_true_status() -> None:
     """Say once, under `xtuner train`, which command has a true exit status."""
     if Path(sys.argv[0]).parts[-3:] == XTUNER and os.environ.get("RANK", "0") == "0":

@@ -13,7 +13,8 @@ import torch
 from tqdm import tqdm
 
 from flmm.api import Grounding, GroundingModel
-from flmm.config import png_dataset
+from flmm.cli.script import run_script
+from flmm.config import png_dataset, png_files
 from flmm.evaluation.clusters import attention_cluster
 from flmm.evaluation.run import Evaluation, arguments
 from flmm.models.functional import crop_to_picture
@@ -22,7 +23,7 @@ from flmm.models.functional import crop_to_picture
 def main() -> None:
     parser = arguments(__doc__, splits=("train", "val"), default=("val",))
     parser.set_defaults(limit=20)
-    evaluation = Evaluation(parser.parse_args())
+    evaluation = Evaluation(parser.parse_args(), png_files)
     accelerator, args = evaluation.accelerator, evaluation.args
     evaluation.folder.mkdir(parents=True, exist_ok=True)
     for split in args.split:
@@ -49,4 +50,4 @@ def clusters(model: GroundingModel, grounding: Grounding, sample: dict[str, Any]
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flmm.api import GroundingModel
 from flmm.chat.visual_cot import VERSIONS, CotPrompts, VisualCoT
+from flmm.cli.script import run_script
 from flmm.config import sample_settings
 from flmm.datasets.sample import SampleBuilder
 from flmm.datasets.visual_cot import picture_files, read_items
@@ -76,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

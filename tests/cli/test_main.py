@@ -53,8 +53,14 @@ def test_doctor_compares_versions():
     assert all("make install" in finding.cure for finding in findings.values())
 
 
+def test_doctor_finds_the_weights_of_the_repository_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {finding.state for finding in doctor.files() if "checkpoints/frozen" in finding.what} == {"ok"}
+
+
 def test_doctor_names_missing_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flmm.paths.ROOT", tmp_path)
     assert doctor.run(None) == 1
     printed = capsys.readouterr().out
     assert "missing" in printed

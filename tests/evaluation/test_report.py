@@ -6,7 +6,8 @@ from PIL import Image
 
 from flmm.cli import demo
 from flmm.evaluation.report import Report, draw_curves, read_scalars
-from flmm.evaluation.tables import cell
+from flmm.evaluation.report_text import meaning
+from flmm.evaluation.tables import PNG_HEADER, RES_HEADER, cell
 
 
 def test_report_is_one_file_with_everything_inside(tmp_path):
@@ -19,6 +20,37 @@ def test_report_is_one_file_with_everything_inside(tmp_path):
     assert "<h1>&lt;title&gt;</h1>" in page
     assert "data:image/jpeg;base64," in page
     assert "http" not in page
+
+
+def test_every_column_of_the_report_is_explained():
+    columns = {*PNG_HEADER, *RES_HEADER}
+    assert {column for column in columns if len(meaning(column)) > 12} == columns
+
+    assert meaning("AR stuff") == "the same of phrases for regions, such as the sky"
+
+
+def test_a_sample_is_shown_once(tmp_path, monkeypatch):
+    """The sentence that is grounded as a user's is the second caption: its sample is left out of the others."""
+
+    def caption(*phrases):
+        segments = [{"utterance": phrase, "segment_ids": [1]} for phrase in phrases]
+        return {"image_id": "7", "caption": " ".join(phrases), "segments": segments}
+
+    data = tmp_path / "data"
+    (data / "annotations").mkdir(parents=True)
+    (data / "manifest.json").touch()
+    captions = [{"image_id": "7", "caption": "", "segments": []}, caption("a", "a"), caption("a", "b")]
+    (data / "annotations/png_coco_val2017.json").write_text(json.dumps(captions))
+    monkeypatch.setattr(demo, "DATA", str(data))
+    monkeypatch.setattr(demo, "MANIFEST", str(data / "manifest.json"))
+    steps = []
+    monkeypatch.setattr(demo.Demo, "step", lambda self, title, command: steps.append(command))
+    first, *others = demo.Demo(tmp_path / "out").pictures(str(data / "manifest.json"))
+    assert first.name == "grounding.png"
+    assert [file.name for file in others] == [f"val_{n:06d}.png" for n in (0, 2, 3, 4, 5, 6)]
+    assert "a b" in steps[0]
+    assert steps[1][-3] == "7"
+    assert "None" not in str(first)
 
 
 def test_numbers_in_tables():

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pickle
+import runpy
 import shutil
 import signal
 import subprocess
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from safetensors.torch import save_file
 from torch.distributed import HashStore
 
+from flmm.config import TINY_CONFIG, data_root, read_config
 from flmm.datasets.shapes import make_shapes
 from flmm.evaluation.records import RecordStore
 from flmm.evaluation.run import Evaluation, Queue, evaluate_items, evaluate_png, evaluation_arguments
@@ -157,6 +160,27 @@ def evaluation(shapes, checkpoint, tmp_path, monkeypatch):
     words = (CONFIG, "--checkpoint", checkpoint, "--data-root", data, "--output", tmp_path / "out", "--limit", 1)
     parser = evaluation_arguments("", splits=("val",), default=("val",))
     return Evaluation(parser.parse_args(list(map(str, words))))
+
+
+@pytest.mark.parametrize("name", ["ReasonSeg", ""])
+def test_data_lie_where_the_config_says(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flmm.paths.ROOT", tmp_path)  # the repository's may hold data
+    config = read_config(ROOT / TINY_CONFIG)
+    assert data_root(config, name) == str(Path("data", name or "shapes"))
+    assert data_root(Config({"train_dataloader": {"dataset": {"json_file": "a/b/annotations/png.json"}}})) == "a/b"
+    assert data_root(Config({"model": {}}), name) == str(Path("data", name or "coco"))
+    Path("data/shapes", name).mkdir(parents=True)
+    assert data_root(config, name) == str(Path("data/shapes", name))
+
+
+def test_missing_data_are_said_in_a_line_before_the_model_is_loaded(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("flmm.evaluation.run.build_model", None)
+    monkeypatch.setattr(sys, "argv", ["eval.py", str(ROOT / TINY_CONFIG), "--data-root", "data/here"])
+    for script in ("png", "refcoco", "reasonseg", "keywords"):
+        with pytest.raises(SystemExit, match=r"eval.py: no annotation.* data/here/"):
+            runpy.run_path(str(ROOT / f"scripts/multiprocess_eval_{script}.py"), run_name="__main__")
 
 
 def test_records_of_another_reading_or_other_data_are_refused(evaluation):

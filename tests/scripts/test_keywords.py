@@ -51,10 +51,11 @@ def test_trained_and_evaluated(tmp_path):
     new = {"keywords.layer_weights", "keywords.classifier.weight", "keywords.classifier.bias"}
     assert after.keys() == before.keys() | new
 
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", 2, "--main_process_port", 0]
+    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     script = ["scripts/multiprocess_eval_keywords.py", TINY_CONFIG, "--checkpoint", folder / "iter_30.pth"]
-    options = ["--data-root", "data/shapes", "--output", tmp_path / "eval"]
+    options = ["--output", tmp_path / "eval"]  # the data are those that the config names
     printed = command(*launch, *script, *options, cwd=tmp_path)
+    assert printed.count("evaluating with 2 process(es)") == 1
     metrics = json.loads((tmp_path / "eval/keywords.json").read_text())["splits"]["val"]
     assert metrics["selector"]["tokens"]["f1"] > 90
     assert metrics["selector"]["spans"]["f1"] > 60

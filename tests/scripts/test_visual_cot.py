@@ -55,13 +55,13 @@ def benchmark(tmp_path):
 
 
 def launch(root, *words):
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["scripts/visual_cot/visual_cot_inference.py", TINY_CONFIG, "--checkpoint", TINY_CHECKPOINT]
     command += ["--benchmark", root / "benchmark", "--image_folder", root / "data", "--save_folder", root, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("evaluating with 2 process(es)") == 1
     return done.stdout
 
 
