@@ -1,5 +1,5 @@
 # F-LMM: `make demo` and `make test` are all a fresh machine needs.
-PYTHON ?= $(shell for v in 3.12 3.11 3.10; do p=$$(command -v python$$v 2>/dev/null) && "$$p" -c '' 2>/dev/null && { echo "$$p"; break; }; done)
+PYTHON ?= $(shell for v in 3.12 3.11; do p=$$(command -v python$$v 2>/dev/null) && "$$p" -c '' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python scripts/benchmark
 BENCHMARKS := cost memory attention step sam batch generate data cache distributed startup
@@ -27,7 +27,7 @@ help:  ## Show the targets.
 install: .venv/installed  ## Create .venv with the pinned packages (about a minute, nothing compiled).
 
 .venv/installed: requirements.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "F-LMM needs Python 3.10, 3.11 or 3.12; none found. Say which: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "F-LMM needs Python 3.11 or 3.12; none found. Say which: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.txt
@@ -66,9 +66,11 @@ work_dirs/bench/startup.json: data/shapes
 data/shapes: | install
 	$(BIN)/flmm data shapes --out $@
 
-lock: .venv/installed  ## Pin requirements.txt anew from pyproject.toml.
-	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.10 --no-header --no-annotate \
+lock: .venv/installed  ## Pin requirements.txt again from pyproject.toml, below its comment.
+	@grep '^#' requirements.txt > .venv/header
+	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --no-header --no-annotate \
 		--all-extras --output-file requirements.txt pyproject.toml
+	@cat .venv/header requirements.txt > .venv/locked && mv .venv/locked requirements.txt
 
 clean:  ## Remove the environment and everything the demo made.
 	rm -rf .venv work_dirs data/shapes

@@ -51,7 +51,7 @@ def to_data(config: Any) -> dict[str, Any]:
 
 def _data(value: Any, place: str, key: str = "") -> Any:
     """One value as data; `place` is its full key, `key` the last part."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         where = f"{place}." if place else ""
         return {str(name): _data(dict.get(value, name), f"{where}{name}", name) for name in dict.keys(value)}
     if isinstance(value, list | tuple):

@@ -77,7 +77,7 @@ class ProjectorModel(CheckedLoading, PreTrainedModel):
             pretrained_model_name_or_path: Folder or repository on the hub.
             *args: As in transformers.
             trust_remote_code: Whether code of the repository may run. HyperGAI's projectors need it.
-            **kwargs: As in transformers: subfolder, torch_dtype, ...
+            **kwargs: As in transformers: subfolder, dtype, ...
 
         Raises:
             FileNotFoundError: When a folder or file is not there.

@@ -11,7 +11,7 @@ from flmm.models.loading import CheckedLoading
 class SiglipVisionModel(CheckedLoading, transformers.SiglipVisionModel):
     """transformers' SigLIP tower without its pooling head: HPT reads the features of an inner layer."""
 
-    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"vision_model\.head\."]
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^head\."]
 
     def __init__(self, config: Any):
         config = deepcopy(config)

@@ -13,7 +13,7 @@ def set_image_size(tower: nn.Module, image_size: int) -> None:
     Raises:
         ValueError: When patches do not fill such an image.
     """
-    embeddings = tower.vision_model.embeddings
+    embeddings = tower.embeddings
     grid, rest = divmod(image_size, embeddings.patch_size)
     if rest or grid < 1:
         raise ValueError(f"image_size={image_size} is not a multiple of the {embeddings.patch_size} pixels of a patch")

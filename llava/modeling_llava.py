@@ -9,5 +9,5 @@ class CustomLlavaForConditionalGeneration(CheckedLoading, LlavaForConditionalGen
     """transformers' LLaVA under the name that configs and checkpoints of the reference use.
 
     What the pipeline needs (image features, token embeddings, the decoder) is public there, and `from_pretrained`
-    reads the layouts written by transformers 4.39 and by 4.57.
+    reads the layouts written by transformers 4.39, 4.57 and 5.
     """

@@ -36,7 +36,7 @@ class CustomLlavaNextForConditionalGeneration(CheckedLoading, LlavaNextForCondit
                 f"{image_size[1]} (height x width) as {[views, 3, side, side]}: use the CustomLlavaNextImageProcessor "
                 "of the same repository, and give `image_sizes` of the image before it was resized"
             )
-        return self.get_image_features(pixel_values, torch.tensor([image_size]))[0]
+        return self.get_image_features(pixel_values, torch.tensor([image_size])).pooler_output[0]
 
     def view_positions(self, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Positions in `packed_features` of the coarse view [n, n] and of the fine one [h, w] without newlines.

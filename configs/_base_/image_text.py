@@ -14,4 +14,4 @@ train_dataloader.dataset.shared.sample_builder.update(
     tokenizer=dict(type=AutoTokenizer.from_pretrained),
     image_processor=dict(type=HFImageProcessor.from_pretrained),
 )
-model.update(type=FrozenHFSAM, model=dict(type=load_image_text_model, torch_dtype=torch.bfloat16))
+model.update(type=FrozenHFSAM, model=dict(type=load_image_text_model, dtype=torch.bfloat16))

@@ -25,7 +25,7 @@ train_dataloader.dataset.shared.sample_builder.update(
 )
 model.update(
     type=FrozenDeepseekVLSAM,
-    model=dict(lmm, type=MultiModalityCausalLM.from_pretrained, torch_dtype=torch.bfloat16),
+    model=dict(lmm, type=MultiModalityCausalLM.from_pretrained, dtype=torch.bfloat16),
     tokenizer=tokenizer,
 )
 

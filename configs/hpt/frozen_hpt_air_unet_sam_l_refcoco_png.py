@@ -13,7 +13,7 @@ with read_base():
     from .._base_.recipe import *
 
 lmm = dict(pretrained_model_name_or_path="HyperGAI/HPT")
-weights = dict(lmm, torch_dtype=torch.bfloat16)
+weights = dict(lmm, dtype=torch.bfloat16)
 image_size = 392  # 336 in training of the tower; its position embedding is re-interpolated
 train_dataloader.dataset.shared.sample_builder.update(
     tokenizer=dict(lmm, type=AutoTokenizer.from_pretrained, subfolder="llm"),

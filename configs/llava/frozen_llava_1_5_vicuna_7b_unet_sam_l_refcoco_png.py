@@ -22,5 +22,5 @@ train_dataloader.dataset.shared.sample_builder.update(
 )
 model.update(
     type=FrozenLlavaSAM,
-    model=dict(lmm, type=CustomLlavaForConditionalGeneration.from_pretrained, torch_dtype=torch.bfloat16),
+    model=dict(lmm, type=CustomLlavaForConditionalGeneration.from_pretrained, dtype=torch.bfloat16),
 )

@@ -21,5 +21,5 @@ train_dataloader.dataset.shared.sample_builder.update(
 )
 model.update(
     type=FrozenLlavaNextSAM,
-    model=dict(lmm, type=CustomLlavaNextForConditionalGeneration.from_pretrained, torch_dtype=torch.bfloat16),
+    model=dict(lmm, type=CustomLlavaNextForConditionalGeneration.from_pretrained, dtype=torch.bfloat16),
 )

@@ -29,6 +29,6 @@ model.update(
         type=MGMLlamaForCausalLM.from_pretrained,
         mm_vision_tower="openai/clip-vit-large-patch14-336",
         mm_vision_tower_aux="laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup",
-        torch_dtype=torch.bfloat16,
+        dtype=torch.bfloat16,
     ),
 )

@@ -30,6 +30,6 @@ train_dataloader.dataset.shared.sample_builder.update(
 )
 model.update(
     type=FrozenQwenSAM,
-    model=dict(lmm, type=CustomQwenForConditionalGeneration.from_pretrained, torch_dtype=torch.bfloat16),
+    model=dict(lmm, type=CustomQwenForConditionalGeneration.from_pretrained, dtype=torch.bfloat16),
     tokenizer=tokenizer,
 )

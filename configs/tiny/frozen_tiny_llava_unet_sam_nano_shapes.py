@@ -25,7 +25,7 @@ png.update({key: path.replace("coco", "shapes", 1) for key, path in png.items() 
 
 model.update(
     type=FrozenLlavaSAM,
-    model=dict(lmm, type=CustomLlavaForConditionalGeneration.from_pretrained, torch_dtype=torch.float32),
+    model=dict(lmm, type=CustomLlavaForConditionalGeneration.from_pretrained, dtype=torch.float32),
 )
 model.mask_head.update(base_channels=32)
 model.sam.update(model_name="vit_nano", checkpoint="checkpoints/sam_vit_nano.pth")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
-from transformers.image_transforms import convert_to_rgb, normalize, rescale
+from transformers.image_transforms import normalize, rescale
 from transformers.image_utils import ChannelDimension, make_flat_list_of_images, to_numpy_array
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -97,4 +97,4 @@ class VLMImageProcessor(BaseImageProcessor):
 def _as_picture(image: Any) -> Image.Image:
     """A picture in RGB, or RGBA: the released models saw those resized before their alpha was dropped."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(to_numpy_array(image))
-    return picture if picture.mode == "RGBA" else convert_to_rgb(picture)
+    return picture if picture.mode == "RGBA" else picture.convert("RGB")

@@ -15,7 +15,15 @@ from transformers import (
 
 from deepseek_vl.models.image_processing_vlm import CLIP_MEAN, CLIP_STD
 from deepseek_vl.models.original_format import convert_weights, read_config
-from flmm.models.loading import check_loading_info, find_folder, named_files, read_weights, repository_config, where_in
+from flmm.models.loading import (
+    LOADING,
+    check_loading_info,
+    find_folder,
+    named_files,
+    read_weights,
+    repository_config,
+    where_in,
+)
 
 
 class MultiModalityCausalLM:
@@ -30,7 +38,7 @@ class MultiModalityCausalLM:
         Args:
             pretrained_model_name_or_path: Folder or repository on the hub, in the original format or in transformers'.
             output_loading_info: Whether to return (model, info) as transformers does.
-            **kwargs: As in transformers: torch_dtype, device_map, quantization_config, ...
+            **kwargs: As in transformers: dtype, device_map, quantization_config, ...
 
         Raises:
             FileNotFoundError: When there is no such folder, or it has no weights.
@@ -49,7 +57,7 @@ class MultiModalityCausalLM:
         model_class = _class_of(config, name)
         load = super(MultiModalityCausalLM, model_class).from_pretrained
         with named_files(name):
-            model, info = load(source, output_loading_info=True, **kwargs)
+            model, info = load(source, **kwargs, **LOADING)
         check_loading_info(f"DeepSeek-VL from {name}", info, total=len(model.state_dict()))
         return (model, info) if output_loading_info else model
 
@@ -88,7 +96,7 @@ class OneTowerCausalLM(MultiModalityCausalLM, DeepseekVLForConditionalGeneration
         pixel_values = pixel_values.to(self.device)
         if getattr(self.config.vision_config, "pixel_mean", None):
             pixel_values = normalize(pixel_values.float(), self.config.vision_config, (0.5,) * 3, (0.5,) * 3)
-        return self.model.get_image_features(pixel_values.to(self.dtype))
+        return self.model.get_image_features(pixel_values.to(self.dtype)).pooler_output
 
 
 class TwoTowerCausalLM(MultiModalityCausalLM, DeepseekVLHybridForConditionalGeneration):
@@ -115,10 +123,11 @@ class TwoTowerCausalLM(MultiModalityCausalLM, DeepseekVLHybridForConditionalGene
         pixel_values = pixel_values.to(self.device, torch.float32)
         size = (low.image_size, low.image_size)
         small = F.interpolate(pixel_values, size, mode="bilinear", antialias=True)
-        return self.model.get_image_features(
+        features = self.model.get_image_features(
             normalize(small, low, (0.5,) * 3, (0.5,) * 3).to(self.dtype),
             normalize(pixel_values, high, CLIP_MEAN, CLIP_STD).to(self.dtype),
         )
+        return features.pooler_output
 
 
 def normalize(pixel_values: Tensor, config: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

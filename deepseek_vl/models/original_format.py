@@ -44,8 +44,8 @@ _SAM_NAMES: list[Rename] = [
 _PARTS: list[tuple[str, str | None, list[Rename]]] = [
     ("language_model.model.", "model.language_model.", []),
     ("language_model.lm_head.", "lm_head.", []),
-    ("vision_model.vision_tower.", "model.vision_model.vision_model.", _SIGLIP_NAMES),
-    ("vision_model.vision_tower_low.vision_tower.", "model.vision_model.vision_model.", _SIGLIP_NAMES),
+    ("vision_model.vision_tower.", "model.vision_model.", _SIGLIP_NAMES),
+    ("vision_model.vision_tower_low.vision_tower.", "model.vision_model.", _SIGLIP_NAMES),
     ("vision_model.vision_tower_high.vision_tower.neck_hd.", "model.high_res_vision_neck.", _NECK_NAMES),
     ("vision_model.vision_tower_high.vision_tower.downsamples.0.", "model.high_res_vision_proj.conv1.", []),
     ("vision_model.vision_tower_high.vision_tower.downsamples.1.", "model.high_res_vision_proj.conv2.", []),
@@ -70,14 +70,15 @@ def read_config(raw: Mapping[str, Any]) -> DeepseekVLConfig | DeepseekVLHybridCo
     if projector["projector_type"] not in _ALIGNER or projector.get("depth", 2) != 2:
         raise ValueError(f"aligner_config {projector}: known are {list(_ALIGNER)} of depth 2")
     text = {key: value for key, value in raw["language_config"].items() if not key.startswith("_")}
+    common = {"text_config": text, "tie_word_embeddings": text.get("tie_word_embeddings", False)}
     if tower["cls"] == "CLIPVisionTower":
-        return DeepseekVLConfig(text_config=text, vision_config=_siglip(tower["params"]))
+        return DeepseekVLConfig(vision_config=_siglip(tower["params"]), **common)
     if tower["cls"] != "HybridVisionTower":
         raise ValueError(f"vision_config.cls {tower['cls']!r}: known are 'CLIPVisionTower' and 'HybridVisionTower'")
     return DeepseekVLHybridConfig(
-        text_config=text,
         vision_config=_siglip(tower["params"]["low_res_cfg"]),
         high_res_vision_config=_sam(tower["params"]["high_res_cfg"]),
+        **common,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def make_report(records: Sequence[Record], run: Record, old: Record | None = Non
     """
     counts = Counter(tag for record in records for tag in record["tags"])
     summary = {
-        "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **run,
         "num_samples": len(records),
         "num_success": sum(not record["tags"] for record in records),

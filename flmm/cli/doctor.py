@@ -65,8 +65,8 @@ def show(findings: list[Finding], title: str = f"flmm {__version__}") -> None:
 def machine() -> Iterator[Finding]:
     """Python, processors, memory, disk, GPUs."""
     version = platform.python_version()
-    good = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    cure = "" if good else "make a .venv with Python 3.10, 3.11 or 3.12: `make clean install PYTHON=...`"
+    good = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    cure = "" if good else "make a .venv with Python 3.11 or 3.12: `make clean install PYTHON=...`"
     yield Finding("ok" if good else "broken", "python", f"{version} on {platform.platform()}", cure)
     free = shutil.disk_usage(".").free / 2**30
     cure = "" if free > 2 else "free some disk space: checkpoints and data need at least 2 GB"

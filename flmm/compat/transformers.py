@@ -26,4 +26,15 @@ def _gone(name: str, *args: Any, **kwargs: Any) -> NoReturn:
     raise NotImplementedError(f"transformers.modeling_utils.{name}: this transformers has it no more")
 
 
-PATCHES: list[Patch] = [("transformers.modeling_utils", names_of_remote_code)]
+def safetensors_are_there(module: ModuleType) -> None:
+    """Answer xtuner 0.2.0, which imports ``is_safetensors_available``.
+
+    transformers 5 has no such function: it always needs safetensors. No official means: xtuner is not released again.
+    """
+    module.is_safetensors_available = lambda: True  # type: ignore[attr-defined]
+
+
+PATCHES: list[Patch] = [
+    ("transformers.modeling_utils", names_of_remote_code),
+    ("transformers.utils", safetensors_are_there),
+]

@@ -5,14 +5,14 @@ from math import isqrt
 from typing import Any
 
 from transformers import AutoProcessor
+from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import select_best_resolution
-from transformers.image_processing_utils_fast import BaseImageProcessorFast
 from transformers.image_utils import ChannelDimension
 from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
 from flmm.datasets.padding import Size, meta_data, rgb_pictures
 
-_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
 Layout = Callable[[Any, Size, Mapping[str, Any]], Size]
 
 
@@ -103,7 +103,7 @@ class HFImageProcessor:
     @property
     def _format(self) -> dict[str, Any]:
         """Said to slow processors, which would guess: they take a picture of 1 or 3 rows for one of 1 or 3 channels."""
-        fast = isinstance(self.processor.image_processor, BaseImageProcessorFast)
+        fast = isinstance(self.processor.image_processor, TorchvisionBackend)
         return {} if fast else {"input_data_format": ChannelDimension.LAST}
 
     def _process(self, pictures: list[Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Image processors of HPT Air (CLIP tower) and HPT Air 1.5 (SigLIP tower)."""
 
-from transformers import SiglipImageProcessor
+from transformers import SiglipImageProcessorPil
 from transformers.image_processing_utils import BatchFeature
 
 from flmm.datasets.llava_processors import CustomLlavaImageProcessor
@@ -9,7 +9,7 @@ from flmm.datasets.padding import Size, resize_and_pad, scaled
 CustomHPTImageProcessor = CustomLlavaImageProcessor
 
 
-class CustomHPT15ImageProcessor(SiglipImageProcessor):
+class CustomHPT15ImageProcessor(SiglipImageProcessorPil):
     """SigLIP's processor, but the picture keeps its proportions inside `size` and is padded to a square."""
 
     def preprocess(self, images) -> BatchFeature:  # type: ignore[override]

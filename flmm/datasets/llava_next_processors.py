@@ -3,15 +3,14 @@
 from typing import Any
 
 import numpy as np
-from transformers import LlavaNextImageProcessor
-from transformers.image_processing_utils import BatchFeature, select_best_resolution
-from transformers.image_transforms import resize
-from transformers.models.llava_next.image_processing_llava_next import divide_to_patches
+from transformers import LlavaNextImageProcessorPil
+from transformers.image_processing_utils import BatchFeature, get_patch_output_size, select_best_resolution
+from transformers.image_transforms import divide_to_patches, resize
 
 from flmm.datasets.padding import LAST, normalised, pad_centred, rgb_arrays
 
 
-class CustomLlavaNextImageProcessor(LlavaNextImageProcessor):
+class CustomLlavaNextImageProcessor(LlavaNextImageProcessorPil):
     """LLaVA-NeXT's own tiles, together with the meta data that the mask frames need.
 
     The picture is resized into the best of the grid resolutions, centred on black, and cut into tiles; the
@@ -39,9 +38,11 @@ class CustomLlavaNextImageProcessor(LlavaNextImageProcessor):
         height, width = image.shape[:2]
         tile, side = self.crop_size["height"], self.size["shortest_edge"]
         frame = select_best_resolution((height, width), self.image_grid_pinpoints)
-        resized = self._resize_for_patching(image, frame, self.resample, LAST)
+        fitting = get_patch_output_size(image, frame, LAST)
+        resized = resize(image, fitting, resample=self.resample, input_data_format=LAST)
         padded, meta = pad_centred(resized, tuple(frame), (0, 0, 0))
         meta["grid_shape"] = {"height": frame[0] // tile, "width": frame[1] // tile}
         meta["ori_shape"] = {"height": height, "width": width}
         whole = resize(image, (side, side), resample=self.resample, input_data_format=LAST)
-        return [whole, *divide_to_patches(padded, tile, LAST)], meta
+        tiles = divide_to_patches(padded.transpose(2, 0, 1), tile)  # [3, tile, tile] each
+        return [whole, *(np.moveaxis(np.asarray(cut), 0, -1) for cut in tiles)], meta

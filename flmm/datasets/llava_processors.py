@@ -1,12 +1,12 @@
 """Image processor of LLaVA-1.5."""
 
-from transformers import CLIPImageProcessor
+from transformers import CLIPImageProcessorPil
 from transformers.image_processing_utils import BatchFeature
 
 from flmm.datasets.padding import Size, resize_and_pad, scaled
 
 
-class CustomLlavaImageProcessor(CLIPImageProcessor):
+class CustomLlavaImageProcessor(CLIPImageProcessorPil):
     """CLIP's processor, but the whole picture is kept: its longest side becomes `size["shortest_edge"]`.
 
     The rest of the square is filled with the mean colour; nothing is cropped, whatever `do_center_crop` says.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_transforms import resize
+from transformers.image_transforms import normalize, rescale, resize
 from transformers.image_utils import ChannelDimension, make_flat_list_of_images, to_numpy_array
 
 from flmm.datasets.images import as_rgb
@@ -105,7 +105,7 @@ def _resized(processor, array: np.ndarray) -> np.ndarray:
 def normalised(processor, image: np.ndarray) -> np.ndarray:
     """uint8 [h, w, 3] -> float32 [3, h, w], rescaled and normalised as the Hugging Face processor is set."""
     if processor.do_rescale:
-        image = processor.rescale(image, scale=processor.rescale_factor, input_data_format=LAST)
+        image = rescale(image, processor.rescale_factor, input_data_format=LAST)
     if processor.do_normalize:
-        image = processor.normalize(image, mean=processor.image_mean, std=processor.image_std, input_data_format=LAST)
+        image = normalize(image, processor.image_mean, processor.image_std, input_data_format=LAST)
     return np.ascontiguousarray(image.transpose(2, 0, 1))

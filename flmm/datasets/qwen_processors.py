@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import Qwen2VLImageProcessor
+from transformers import Qwen2VLImageProcessorPil
 from transformers.image_processing_utils import BatchFeature
 
 from flmm.datasets.padding import LAST, meta_data, rgb_arrays
@@ -12,7 +12,7 @@ from flmm.datasets.padding import LAST, meta_data, rgb_arrays
 MAX_ASPECT = 200  # transformers refuses pictures that are longer
 
 
-class CustomQwenImageProcessor(Qwen2VLImageProcessor):
+class CustomQwenImageProcessor(Qwen2VLImageProcessorPil):
     """Qwen's processor (the slow one: the fast one gives other grey levels), one grid per picture.
 
     Loads Qwen's `preprocessor_config.json`; `min_pixels` and `max_pixels` bound the resized picture.

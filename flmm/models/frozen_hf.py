@@ -20,7 +20,7 @@ from flmm.models.grids import SquareGrid
 from flmm.models.loading import CheckedLoading
 
 # Of what a model hands to its decoder: these say how to run and what to return, not what to read.
-_HOW = {"use_cache", "past_key_values", "cache_position", "return_dict", "output_attentions", "output_hidden_states"}
+_HOW = {"use_cache", "cache", "past_key_values", "return_dict", "output_attentions", "output_hidden_states"}
 _HOW |= {"logits_to_keep", "output_router_logits"}
 
 
@@ -97,7 +97,8 @@ class HFBackbone(Backbone):
         """All that a model may want to know of a sample."""
         input_ids = sample["input_ids"]
         is_image = input_ids == self.model.config.image_token_id
-        text = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "token_type_ids": is_image.long()}
+        text = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+        text |= dict.fromkeys(("token_type_ids", "mm_token_type_ids"), is_image.long())
         if self.prefix_lm:  # without labels, transformers lets every token of the text see all others
             text |= {"token_type_ids": (sample["labels"] != IGNORE_INDEX).long(), "labels": sample["labels"]}
         pixels = checked_pixels(sample, type(self.reader).__name__)

@@ -23,7 +23,7 @@ class LlavaBackbone(Backbone):
         vision = self.model.config.vision_config
         shape = (3, vision.image_size, vision.image_size)
         pixels = torch.stack([checked_pixels(picture, "LLaVA-1.5", shape) for picture in pictures_of(sample)])
-        features = list(self.model.get_image_features(pixels.to(self.device, self.model.dtype)))  # P x [h*w, D]
+        features = self.model.get_image_features(pixels.to(self.device, self.model.dtype)).pooler_output  # P x [h*w, D]
         embedding, image_token_id = self.model.get_input_embeddings(), self.model.config.image_token_id
         embeds, mask_ids, images = self.spliced(sample, features, image_token_id, embedding)
         side = vision.image_size // vision.patch_size

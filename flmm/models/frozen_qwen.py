@@ -38,19 +38,23 @@ class QwenBackbone(Backbone):
         is_image = input_ids == self.model.config.image_token_id
         sizes = [(int(rows), int(columns)) for rows, columns in torch.cat(grids)[:, 1:] // vision.spatial_merge_size]
         mask_ids = sample["mask_ids"].to(self.device).masked_fill(is_image, NO_PHRASE)
-        inputs = {"input_ids": input_ids[None], "pixel_values": torch.cat(pixels).to(self.device)}
-        inputs["image_grid_thw"] = torch.cat(grids).to(self.device)
+        inputs = {
+            "input_ids": input_ids[None],
+            "mm_token_type_ids": is_image[None].long(),  # without them transformers counts as for a text
+            "pixel_values": torch.cat(pixels).to(self.device),
+            "image_grid_thw": torch.cat(grids).to(self.device),
+        }
         return Tokens(inputs, mask_ids, image_views(is_image, sizes))
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
         """Puts the image features in the places of the image tokens."""
         lmm, prompt = self.model.model, self.prompt(sample)
-        input_ids, grid = prompt.inputs["input_ids"], prompt.inputs["image_grid_thw"]
+        input_ids, types, grid = (prompt.inputs[key] for key in ("input_ids", "mm_token_type_ids", "image_grid_thw"))
         embeds = lmm.get_input_embeddings()(input_ids)
-        features = torch.cat(lmm.get_image_features(prompt.inputs["pixel_values"], grid))
+        features = torch.cat(lmm.get_image_features(prompt.inputs["pixel_values"], grid).pooler_output)
         embeds[0, torch.cat([view.flatten() for view in prompt.views])] = features.to(embeds)
-        position_ids, _ = lmm.get_rope_index(input_ids, image_grid_thw=grid)
+        position_ids, _ = lmm.get_rope_index(input_ids, types, image_grid_thw=grid)
         return Tokens({"inputs_embeds": embeds, "position_ids": position_ids}, prompt.mask_ids, prompt.views)
 
 

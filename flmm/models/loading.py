@@ -12,8 +12,11 @@ from huggingface_hub.errors import HFValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+# Makes transformers say what does not fit, for `check_loading_info`, instead of leaving it random or giving up.
+LOADING = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 Rename = Callable[[str], str | None]
 _WHERE = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
@@ -85,7 +88,7 @@ def repository_config(name_or_path: str | Path, model_type: str | None = None, *
 
 @contextmanager
 def named_files(name: str | Path) -> Iterator[None]:
-    """Says what was being read, and the cure, when transformers does not find a file, or finds other shapes in it."""
+    """Says what was being read, and what to do, when transformers does not find a file."""
     try:
         yield
     except (OSError, HFValidationError) as error:
@@ -93,10 +96,6 @@ def named_files(name: str | Path) -> Iterator[None]:
             f"{name}: {error} Give a complete local folder (config.json, weights, and the .py files that config.json "
             "may name), or a repository of the hub while there is a network"
         ) from error
-    except RuntimeError as error:
-        if "size mismatch" not in str(error):
-            raise
-        raise ValueError(f"{name}: weights have other shapes than config.json says. {error}") from error
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
@@ -160,16 +159,21 @@ def load_into(
     named = ((rename(key) if rename else key, value) for key, value in weights.items())
     renamed = {key: value for key, value in named if key is not None}
     own = model.state_dict()
-    wrong = [
-        f"{key} is {list(value.shape)}, needed {list(own[key].shape)}"
-        for key, value in renamed.items()
-        if key in own and value.shape != own[key].shape
-    ]
-    if wrong:
-        raise ValueError(f"{name}: {len(wrong)} tensors have another shape than config.json says, e.g. {wrong[:3]}")
+    shapes = ((key, value.shape, own[key].shape) for key, value in renamed.items() if key in own)
+    check_shapes(name, [(key, found, needed) for key, found, needed in shapes if found != needed])
     keys = model.load_state_dict(renamed, strict=False)
     info = {"missing_keys": keys.missing_keys, "unexpected_keys": keys.unexpected_keys}
     check_loading_info(name, info, total=len(own), ignore=ignore)
+
+
+def check_shapes(name: str, wrong: Iterable[tuple[str, Any, Any]]) -> None:
+    """Refuses weights of other shapes: (name, shape in the file, shape in the model) of each such tensor."""
+    examples = [f"{key} is {list(found)}, needed {list(needed)}" for key, found, needed in sorted(wrong)]
+    if examples:
+        raise ValueError(
+            f"{name}: {len(examples)} tensors have another shape than config.json says, e.g. {examples[:3]}: weights "
+            "and config.json belong to different models, or different releases of one"
+        )
 
 
 def check_loading_info(
@@ -180,17 +184,17 @@ def check_loading_info(
     Args:
         name: What the messages call the model.
         info: With `missing_keys`, `unexpected_keys` and perhaps `mismatched_keys` (of another shape, hence not loaded);
-            what transformers returns for `output_loading_info=True`.
+            what transformers returns for `output_loading_info=True` and `ignore_mismatched_sizes=True`.
         total: Number of tensors of the model, when known.
         ignore: Prefixes of names that may be missing.
 
     Raises:
-        ValueError: When a tensor of the model got no value.
+        ValueError: When a tensor of the model got no value, or the file has one of another shape.
     """
-    without = {*info["missing_keys"], *info.get("mismatched_keys", ())}
-    missing = sorted(key for key in without if not key.startswith(tuple(ignore)))
+    check_shapes(name, info.get("mismatched_keys", ()))
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith(tuple(ignore)))
     unexpected = sorted(info["unexpected_keys"])
-    loaded = f"loaded {total - len(without)} of {total} tensors" if total else "loaded"
+    loaded = f"loaded {total - len(info['missing_keys'])} of {total} tensors" if total else "loaded"
     print(f"{name}: {loaded}, {len(missing)} missing, {len(unexpected)} unexpected{_examples(unexpected)}", flush=True)
     if missing:
         raise ValueError(
@@ -205,8 +209,28 @@ def _examples(keys: list[str], limit: int = 5) -> str:
     return f" ({', '.join(keys[:limit])}{', ...' if len(keys) > limit else ''})"
 
 
+def inherit_renaming(model_class: type) -> None:
+    """Lets a subclass of a transformers model read all the names that tensors ever had there.
+
+    transformers 5 keeps the older names by class and model type, and leaves classes of other packages out.
+
+    Args:
+        model_class: The subclass; an Auto class needs nothing.
+    """
+    base = next(parent for parent in model_class.__mro__ if parent.__module__.startswith("transformers."))
+    config_class = getattr(base, "config_class", None)
+    names = [base.__name__] + ([config_class.model_type] if config_class else [])
+    known = (renaming for name in names if (renaming := get_checkpoint_conversion_mapping(name)) is not None)
+    if (renaming := next(known, None)) is not None:
+        register_checkpoint_conversion_mapping(model_class.__name__, renaming, overwrite=True)
+
+
 class CheckedLoading:
     """Put before a transformers model class: its `from_pretrained` reports, and refuses missing weights."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        inherit_renaming(cls)
 
     @classmethod
     def from_pretrained(
@@ -226,8 +250,9 @@ class CheckedLoading:
         if Path(name).is_dir():
             find_folder(name, subfolder)
         cls._check_config(name, kwargs)
+        kwargs |= LOADING
         with named_files(where):
-            model, info = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+            model, info = super().from_pretrained(name, *args, **kwargs)  # type: ignore[misc]
         check_loading_info(f"{cls.__name__} from {where}", info, total=len(model.state_dict()))
         return (model, info) if output_loading_info else model
 

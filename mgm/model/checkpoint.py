@@ -9,7 +9,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPVisionModel, PretrainedConfig
 
-from flmm.models.loading import check_loading_info
+from flmm.models.loading import LOADING, check_loading_info
 from mgm.model.towers import trunk_shape
 
 CLIP_NAME = "openai/clip-vit-large-patch14-336"
@@ -46,7 +46,7 @@ def locate_tower(config: PretrainedConfig, key: str, folder: Path) -> str:
 
 def read_clip(location: str) -> dict[str, Tensor]:
     """CLIP's vision weights under their names in MGM."""
-    clip, info = CLIPVisionModel.from_pretrained(location, dtype="auto", output_loading_info=True)
+    clip, info = CLIPVisionModel.from_pretrained(location, dtype="auto", **LOADING)
     weights = clip.state_dict()
     check_loading_info(f"MGM's CLIP tower from {location}", {**info, "unexpected_keys": []}, total=len(weights))
     return {CLIP_PREFIX + key: value for key, value in weights.items()}

@@ -7,9 +7,17 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPImageProcessor, CLIPVisionConfig, GenerationConfig
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, GenerationConfig
 
-from flmm.models.loading import check_loading_info, find_folder, named_files, read_weights, repository_config, where_in
+from flmm.models.loading import (
+    LOADING,
+    check_loading_info,
+    find_folder,
+    named_files,
+    read_weights,
+    repository_config,
+    where_in,
+)
 from mgm.constants import IMAGE_TOKEN_INDEX
 from mgm.mm_utils import process_images
 from mgm.model.checkpoint import CLIP_NAME, OPEN_CLIP_NAME, choose_tower_weights, locate_tower
@@ -66,7 +74,7 @@ class MGMForCausalLM:
         image_processor: CLIP's image processor at `image_size_aux`; set by `from_pretrained`.
     """
 
-    image_processor: CLIPImageProcessor
+    image_processor: CLIPImageProcessorPil
 
     def __init__(self, config: Any):
         check_config(config)
@@ -101,13 +109,13 @@ class MGMForCausalLM:
         clip, aux = (locate_tower(config, key, folder) for key in ("mm_vision_tower", "mm_vision_tower_aux"))
         config.mm_vision_config = CLIPVisionConfig.from_pretrained(clip).to_diff_dict()
         weights = choose_tower_weights(read_weights(folder), config, clip, aux)
-        kwargs["output_loading_info"] = True
+        kwargs |= LOADING
         with named_files(pretrained_model_name_or_path):
             model, info = super().from_pretrained(None, *args, config=config, state_dict=weights, **kwargs)
         check_loading_info(f"{cls.__name__} from {pretrained_model_name_or_path}", info, total=len(model.state_dict()))
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder)
-        model.image_processor = CLIPImageProcessor.from_pretrained(
+        model.image_processor = CLIPImageProcessorPil.from_pretrained(
             clip,
             size={"shortest_edge": config.image_size_aux},
             crop_size={"height": config.image_size_aux, "width": config.image_size_aux},

@@ -23,11 +23,17 @@ class CLIPVisionTower(nn.Module):
     def __init__(self, config: dict[str, Any], select_layer: int):
         super().__init__()
         self.vision_tower = CLIPVisionModel(CLIPVisionConfig(**config))
-        self.select_layer = select_layer
+        self.depth = select_layer % (len(self.vision_tower.encoder.layers) + 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, s, s] -> [B, h*w, C], without the class token."""
-        return self.vision_tower(images, output_hidden_states=True).hidden_states[self.select_layer][:, 1:]
+        tower = self.vision_tower
+        hidden = tower.pre_layrnorm(tower.embeddings(images))
+        # Not by `output_hidden_states`: once the language model around it was asked for its hidden states,
+        # transformers 5.24 records each of the tower's layers twice, and counts wrongly.
+        for layer in tower.encoder.layers[: self.depth]:
+            hidden = layer(hidden, None)
+        return hidden[:, 1:]
 
 
 class OpenCLIPVisionTower(nn.Module):

@@ -40,7 +40,7 @@ def measure_pointing(
     for scene, image, regions in zip(unseen.scenes[:count], unseen.images, unseen.regions, strict=False):
         features = model.get_image_features(
             pixels(image[None]), vision_feature_layer=-2, vision_feature_select_strategy="default"
-        )[0]
+        ).pooler_output[0]
         for kind, text in texts_of(scene, rng):
             ids, phrases = encode_segments(text, tokenizer, model.config.image_seq_length)
             columns = (ids == model.config.image_token_id).nonzero().squeeze(1)

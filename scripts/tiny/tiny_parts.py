@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, process
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
 from transformers import (
-    CLIPImageProcessor,
+    CLIPImageProcessorPil,
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
@@ -64,9 +64,11 @@ def known_texts() -> list[str]:
     return [text.replace("</s>", "") for text in texts]
 
 
-def build_processor() -> CLIPImageProcessor:
+def build_processor() -> CLIPImageProcessorPil:
     """CLIP's processor at the tower's size; padding to a square is the data set processor's work."""
-    return CLIPImageProcessor(size={"shortest_edge": IMAGE_SIDE}, crop_size={"height": IMAGE_SIDE, "width": IMAGE_SIDE})
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": IMAGE_SIDE}, crop_size={"height": IMAGE_SIDE, "width": IMAGE_SIDE}
+    )
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
@@ -104,9 +106,9 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlavaForConditionalGeneration(config)
-    start_local(model.model.vision_tower.vision_model)
+    start_local(model.model.vision_tower)
     start_matching(model)
-    place_patches(model.model.vision_tower.vision_model.embeddings.position_embedding.weight)
+    place_patches(model.model.vision_tower.embeddings.position_embedding.weight)
     model.generation_config.bos_token_id = tokenizer.bos_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id

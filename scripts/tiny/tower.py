@@ -23,10 +23,9 @@ class Pixels:
 
 def read_patches(tower: nn.Module, pixel_values: Tensor) -> Tensor:
     """Patch features of the last layer but one, [N, h * w, D]; LLaVA ignores the last, so it is not run."""
-    vision = tower.vision_model
-    hidden = vision.pre_layrnorm(vision.embeddings(pixel_values))
-    for layer in vision.encoder.layers[:-1]:
-        hidden = layer(hidden, attention_mask=None, causal_attention_mask=None)[0]
+    hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
+    for layer in tower.encoder.layers[:-1]:
+        hidden = layer(hidden, attention_mask=None)
     return hidden[:, 1:]
 
 

@@ -101,7 +101,7 @@ def test_ids_of_the_prompt_are_trimmed():
     ]
 
 
-IMAGENET, CLIP, HALF = [0.485, 0.456, 0.406], [0.48145466, 0.4578275, 0.40821073], [0.5, 0.5, 0.5]
+IMAGENET, CLIP, HALF = (0.485, 0.456, 0.406), (0.48145466, 0.4578275, 0.40821073), (0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(

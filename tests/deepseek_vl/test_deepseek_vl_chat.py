@@ -40,7 +40,7 @@ def test_several_pictures_in_a_batch(processor):
 
 
 def test_pictures_reach_their_places(processor):
-    model = MultiModalityCausalLM.from_pretrained(FOLDER, torch_dtype=torch.float32)
+    model = MultiModalityCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
     inputs = processor(conversations=[ask(f"{TAG}a{TAG}b"), ask(f"{TAG}c")], images=[[RED, BLUE], [BLUE]])
     embeds = model.prepare_inputs_embeds(**inputs)
     image = torch.from_numpy(VLMImageProcessor.from_pretrained(FOLDER)(BLUE)["pixel_values"][0])[None]

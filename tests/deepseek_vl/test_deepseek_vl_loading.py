@@ -64,7 +64,7 @@ def weights():
 
 @pytest.fixture(scope="module")
 def model():
-    return MultiModalityCausalLM.from_pretrained(str(ORIGINAL), torch_dtype=torch.float32)
+    return MultiModalityCausalLM.from_pretrained(str(ORIGINAL), dtype=torch.float32)
 
 
 def assert_same(one, other):
@@ -76,21 +76,19 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("layout", ["safetensors", "bin"])
 def test_sharded_original_repositories(tmp_path, weights, model, layout):
-    assert_same(
-        model, MultiModalityCausalLM.from_pretrained(original(tmp_path, weights, layout), torch_dtype=torch.float32)
-    )
+    assert_same(model, MultiModalityCausalLM.from_pretrained(original(tmp_path, weights, layout), dtype=torch.float32))
 
 
 def test_the_format_of_transformers(tmp_path, model):
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "deepseek_vl"
-    assert_same(model, MultiModalityCausalLM.from_pretrained(tmp_path, torch_dtype=torch.float32))
-    assert_same(model, DeepseekVLForConditionalGeneration.from_pretrained(tmp_path, torch_dtype=torch.float32))
+    assert_same(model, MultiModalityCausalLM.from_pretrained(tmp_path, dtype=torch.float32))
+    assert_same(model, DeepseekVLForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32))
 
 
 def test_dtype_and_loading_report(capsys):
     model, info = MultiModalityCausalLM.from_pretrained(
-        str(ORIGINAL), torch_dtype=torch.bfloat16, device_map="cpu", output_loading_info=True
+        str(ORIGINAL), dtype=torch.bfloat16, device_map="cpu", output_loading_info=True
     )
     assert model.dtype == torch.bfloat16
     assert not info["missing_keys"]

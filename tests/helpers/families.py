@@ -264,8 +264,8 @@ def in_dtype(config: Any, dtype: torch.dtype) -> Any:
     config = deepcopy(config)
     parts = [config.model] + [config.model[key] for key in config.model if isinstance(config.model[key], dict)]
     for part in parts:
-        if "torch_dtype" in part:
-            part.torch_dtype = dtype
+        if "dtype" in part:
+            part.dtype = dtype
     return config
 
 

@@ -121,7 +121,7 @@ def build_llava(case: GoldenCase) -> FrozenLlavaSAM:
     llava = {
         "type": CustomLlavaForConditionalGeneration.from_pretrained,
         "pretrained_model_name_or_path": str(case.dir / "backbone"),
-        "torch_dtype": torch.float32,
+        "dtype": torch.float32,
     }
     return FrozenLlavaSAM(model=llava, **case.head_config())
 

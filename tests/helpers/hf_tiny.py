@@ -208,7 +208,7 @@ FAMILIES = {
     ),
     "paligemma": Tiny(
         tokens={"image_token": "<image>"},
-        load_tokenizer=partial(hf.GemmaTokenizerFast.from_pretrained, bos_token="<|endoftext|>", add_bos_token=False),
+        load_tokenizer=partial(hf.AutoTokenizer.from_pretrained, bos_token="<|endoftext|>"),
         model=lambda ids: hf.PaliGemmaConfig(
             vision_config={
                 **TOWER,

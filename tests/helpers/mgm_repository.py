@@ -1,24 +1,24 @@
 """Writes the recorded tiny MGM in the layouts that hub repositories have."""
 
-import json
 from pathlib import Path
 from shutil import copytree
 
 import torch
 from golden_cases import GOLDEN
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from weight_files import write_weights
 
 from flmm.models.loading import read_weights
 from mgm.model import MGMGemmaForCausalLM
-from mgm.model.checkpoint import read_clip, read_open_clip
+from mgm.model.checkpoint import CLIP_PREFIX, read_clip, read_open_clip
 
 GOLDEN_REPOSITORY = GOLDEN / "mgm_gemma_a/backbone"
 CLIP, AUX = "openai-clip-tiny", "openclip-convnext-tiny-golden"
 
 
 class Repository:
-    """A writable copy with its weights at hand, to be changed and written anew."""
+    """A writable copy with its weights at hand, to be changed and written again."""
 
     def __init__(self, root: Path):
         copytree(GOLDEN_REPOSITORY, root, dirs_exist_ok=True)
@@ -28,18 +28,7 @@ class Repository:
             file.unlink()
 
     def write(self, layout: str = "model.safetensors", shards: int = 1) -> None:
-        save = torch.save if layout.endswith(".bin") else save_file
-        if shards == 1:
-            return save(self.weights, self.folder / layout)
-        stem, suffix = layout.split(".")
-        names = [f"{stem}-{i + 1:05}-of-{shards:05}.{suffix}" for i in range(shards)]
-        keys = sorted(self.weights)
-        parts = {name: keys[i::shards] for i, name in enumerate(names)}
-        for name, part in parts.items():
-            save({key: self.weights[key] for key in part}, self.folder / name)
-        weight_map = {key: name for name, part in parts.items() for key in part}
-        (self.folder / f"{layout}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-        return None
+        write_weights(self.weights, self.folder, layout, shards)
 
     def open_clip_as_bin(self) -> None:
         path = self.root / AUX / "open_clip_model.safetensors"
@@ -47,8 +36,10 @@ class Repository:
         path.unlink()
 
     def tower_weights(self) -> dict[str, torch.Tensor]:
-        """The weights of both towers under their names in MGM."""
-        return read_clip(str(self.root / CLIP)) | read_open_clip(str(self.root / AUX))
+        """The weights of both towers under their names in MGM, those of CLIP as transformers 4 had them."""
+        clip = read_clip(str(self.root / CLIP))
+        renamed = {key.replace(CLIP_PREFIX, f"{CLIP_PREFIX}vision_model."): value for key, value in clip.items()}
+        return renamed | read_open_clip(str(self.root / AUX))
 
     def load(self, **kwargs) -> MGMGemmaForCausalLM:
         towers = {"mm_vision_tower": str(self.root / CLIP), "mm_vision_tower_aux": str(self.root / AUX)}

@@ -1,8 +1,10 @@
 """Plain transformers `generate` on a conversation, without anything of flmm between pictures and ids."""
 
+from inspect import signature
+
 import torch
 from hf_tiny import FAMILIES as HF_FAMILIES
-from transformers import GenerationMixin, Qwen2VLImageProcessor
+from transformers import GenerationMixin, Qwen2VLImageProcessorPil
 
 from hpt.modeling_hpt import HPT
 
@@ -34,19 +36,23 @@ def hf(built, ids, pictures, images):
     model = built.model.backbone.model
     inputs = {"token_type_ids": (ids == model.config.image_token_id).long(), **inputs} | {"input_ids": ids}
     inputs["attention_mask"] = torch.ones_like(ids)
-    inputs["token_type_ids"] = (ids == model.config.image_token_id).long()
+    is_image = (ids == model.config.image_token_id).long()
+    inputs |= {"token_type_ids": is_image, "mm_token_type_ids": is_image}
     if built.config.model.get("prefix_lm"):
         inputs["token_type_ids"] = torch.zeros_like(ids)
     known = {"input_ids", "attention_mask", "pixel_values", "image_grid_thw", "image_sizes", "pixel_attention_mask"}
+    if "mm_token_type_ids" in signature(model.forward).parameters:
+        known.add("mm_token_type_ids")
     known |= {"batch_num_images"} | ({"token_type_ids"} if "gemma" in built.name else set())
     return model, type(model).generate, {key: value for key, value in inputs.items() if key in known}
 
 
 def qwen2(built, ids, pictures, images):
     processor = built.builder.image_processor
-    inputs = Qwen2VLImageProcessor(**processor.to_dict())(images, return_tensors="pt")
+    inputs = Qwen2VLImageProcessorPil(**processor.to_dict())(images, return_tensors="pt")
     model = built.model.backbone.model
-    return model, type(model).generate, {**inputs, "input_ids": ids}
+    types = (ids == model.config.image_token_id).long()
+    return model, type(model).generate, {**inputs, "input_ids": ids, "mm_token_type_ids": types}
 
 
 def expanded(ids, token, counts):
@@ -69,7 +75,7 @@ def llava_next(built, ids, pictures, images):
     model = built.model.backbone.model
     (picture,) = pictures
     size = torch.as_tensor(picture["image_sizes"])[None]
-    features = model.get_image_features(picture["pixel_values"][None], size)[0]
+    features = model.get_image_features(picture["pixel_values"][None], size).pooler_output[0]
     ids = expanded(ids, model.config.image_token_id, [len(features)])
     inputs = {"input_ids": ids, "pixel_values": picture["pixel_values"][None], "image_sizes": size}
     return model, type(model).generate, inputs

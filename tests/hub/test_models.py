@@ -1,6 +1,5 @@
 """Every LMM, built from its repository's config.json, has the tensors that the repository holds, and no others."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -8,13 +7,14 @@ import torch
 from hub_files import read, weights
 from lmm_architectures import LMMS
 from torch import Tensor, nn
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from deepseek_vl.models.original_format import convert_weights
 from flmm.config import read_config
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name for name in LMMS if not name.startswith("hpt/")]  # of HPT no config and no index was seen
-TIED = {"lm_head.weight"}
 END = "unet_sam_l_refcoco_png"
 # (image tokens' id, layers, heads), as the repositories' own config.json say
 READ = {
@@ -56,16 +56,15 @@ def loaded_names(model: nn.Module, found: dict[str, list[int] | None], repositor
         tensors = {name: torch.empty(shape, device="meta") for name, shape in found.items()}
         projector = read(repository)["aligner_config"]["params"]["projector_type"]
         return {name: list(value.shape) for name, value in convert_weights(tensors, projector).items()}
-    return {renamed(model, name): shape for name, shape in found.items()}
+    known, base, own = renamings(model), model.base_model_prefix, model.state_dict()
+    return {rename_source_key(name, known, [], base, own)[0]: shape for name, shape in found.items()}
 
 
-def renamed(model: nn.Module, name: str) -> str:
-    """A name in a file -> in the model, as transformers 4.57 maps them."""
-    for pattern, replacement in getattr(model, "_checkpoint_conversion_mapping", {}).items():
-        new, count = re.subn(pattern, replacement, name)
-        if count:
-            return new
-    return name
+def renamings(model: nn.Module) -> list[WeightRenaming]:
+    """The names of older files -> in the model, as transformers reads them; no tensor of these LMMs is reshaped."""
+    known = get_model_conversion_mapping(model)
+    assert all(isinstance(change, WeightRenaming) for change in known)
+    return known
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,8 +73,7 @@ def test_weights_are_those_of_the_repository(name):
     own: dict[str, Tensor] = model.state_dict()
     found = loaded_names(model, weights(hub), hub)
     assert set(found) <= set(own), sorted(set(found) - set(own))[:5]
-    tied = TIED if model.config.get_text_config().tie_word_embeddings else set()
-    assert set(own) - set(found) <= tied, sorted(set(own) - set(found))[:5]
+    assert set(own) - set(found) <= set(model.all_tied_weights_keys), sorted(set(own) - set(found))[:5]
     wrong = {
         key: (shape, list(own[key].shape)) for key, shape in found.items() if shape not in (None, list(own[key].shape))
     }

@@ -41,7 +41,7 @@ def test_grids_equal_the_recorded_ones(model):
 class PatchColours(nn.Module):
     """Instead of a vision tower: the mean colour of each patch, behind a class token."""
 
-    def forward(self, pixel_values, output_hidden_states):
+    def forward(self, pixel_values, **_):
         patches = nn.functional.avg_pool2d(pixel_values, 14).flatten(2).transpose(1, 2)
         features = torch.cat([torch.full_like(patches[:, :1], -7), patches], dim=1)
         return SimpleNamespace(hidden_states=[features] * 3)

@@ -51,8 +51,9 @@ def test_clip_of_the_checkpoint_goes_before_its_own_repository(repository, expec
     repository.write("pytorch_model.bin", shards=3)
     model = repository.load()
     assert not torch.allclose(features(model), expected, atol=1e-2)
+    loaded = model.model.vision_tower.vision_tower.embeddings.class_embedding
     key = "model.vision_tower.vision_tower.vision_model.embeddings.class_embedding"
-    assert torch.equal(model.state_dict()[key], own[key].float() * 2)
+    assert torch.equal(loaded, own[key].float() * 2)
 
 
 @pytest.mark.parametrize("trained", [False, True])
@@ -62,6 +63,14 @@ def test_convnext_of_the_checkpoint_counts_only_when_it_was_trained(repository, 
     repository.write()
     found = features(repository.load(optimize_vision_tower_aux=trained))
     assert torch.equal(found, expected) is not trained
+
+
+def test_asking_for_hidden_states_leaves_the_picture_as_it_is(repository, expected):
+    """transformers 5 records layers by hooks, and sets them twice in a tower inside a language model."""
+    repository.write()
+    model = repository.load()
+    model.model(inputs_embeds=torch.zeros(1, 3, model.config.hidden_size), output_hidden_states=True)
+    assert torch.equal(features(model), expected)
 
 
 def test_missing_weights_are_refused(repository):

@@ -16,7 +16,7 @@ from flmm.models.frozen_deepseek_vl import IMAGE_TOKEN, FrozenDeepseekVLSAM, pla
 
 def build(case: GoldenCase) -> FrozenDeepseekVLSAM:
     folder = {"pretrained_model_name_or_path": str(case.dir / "backbone")}
-    lmm = {"type": MultiModalityCausalLM.from_pretrained, **folder, "torch_dtype": torch.float32}
+    lmm = {"type": MultiModalityCausalLM.from_pretrained, **folder, "dtype": torch.float32}
     tokenizer = {"type": AutoTokenizer.from_pretrained, **folder}
     return FrozenDeepseekVLSAM(model=lmm, tokenizer=tokenizer, **case.head_config())
 
@@ -66,7 +66,7 @@ def test_the_tower_of_a_released_repository_sees_normalized_pixels(case, model, 
     config["vision_config"]["params"] |= {key: params[key] for key in ("pixel_mean", "pixel_std")}
     (folder / "config.json").write_text(json.dumps(config))
 
-    released = MultiModalityCausalLM.from_pretrained(str(folder), torch_dtype=torch.float32)
+    released = MultiModalityCausalLM.from_pretrained(str(folder), dtype=torch.float32)
     image = Image.radial_gradient("L").resize((300, 200)).convert("RGB")
     (raw,) = VLMImageProcessor.from_pretrained(folder).preprocess(image)["pixel_values"]
     (normalized,) = VLMImageProcessor(384, image_mean=[0.5] * 3, image_std=[0.5] * 3).preprocess(image)["pixel_values"]

@@ -15,6 +15,7 @@ from flmm.models.frozen_hf import (
     check_mask,
     check_model,
     find_decoder,
+    known_to,
     load_image_text_model,
 )
 from flmm.models.grid_check import check_grid, prefill_difference
@@ -84,12 +85,13 @@ def without_layout(inputs):
 def test_the_decoder_reads_what_the_whole_model_reads(family):
     sample = family.builder.ground(picture(), WORDS, PHRASES)
     input_ids, labels = sample["input_ids"][None], sample["labels"][None]
+    is_image = (input_ids == family.lmm.config.image_token_id).long()
     types = {
-        "gemma3": {"token_type_ids": input_ids == family.lmm.config.image_token_id},
+        "gemma3": {"token_type_ids": is_image},
         "paligemma": {"token_type_ids": (labels != -100).long(), "labels": labels},  # a training step's prefix mask
     }
     inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), **sample["lmm_inputs"]}
-    inputs |= types.get(family.name, {})
+    inputs |= types.get(family.name, known_to(family.lmm, {"mm_token_type_ids": is_image}))
     with torch.no_grad():
         whole = family.lmm(pixel_values=sample["pixel_values"], **without_layout(inputs))
         inputs = family.model.backbone.tokens(sample).inputs
@@ -117,7 +119,7 @@ def test_the_prefix_of_a_prefix_lm():
     lmm, settings = tiny.build()
     sample = SampleBuilder(**settings).ground(picture(), WORDS, PHRASES)
     tokens = HFBackbone(lmm, tiny.grid, prefix_lm=True).tokens(sample)
-    visible, prefix = tokens.inputs["attention_mask"][0, 0] == 0, int((sample["labels"] == -100).sum())
+    visible, prefix = tokens.inputs["attention_mask"][0, 0], int((sample["labels"] == -100).sum())
     assert 0 < prefix < len(visible)
     assert visible[:, :prefix].all()
     assert not visible[:, prefix:].triu(1 - prefix).any()
@@ -214,4 +216,4 @@ def test_incomplete_weights_are_refused(tmp_path):
     with pytest.raises(ValueError, match="tensors have no value"):
         load_image_text_model(tmp_path)
     lmm.save_pretrained(tmp_path)
-    assert load_image_text_model(tmp_path, torch_dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert load_image_text_model(tmp_path, dtype=torch.bfloat16).dtype == torch.bfloat16

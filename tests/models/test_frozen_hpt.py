@@ -16,7 +16,7 @@ IMAGE_TOKEN = -200
 def build(case: GoldenCase) -> FrozenHPTSAM:
     tower = CLIPVisionModel if "clip" in case.dir.name else SiglipVisionModel
     parts = {"llm": LanguageModel, "visual_encoder": tower, "projector": ProjectorModel}
-    weights = {"pretrained_model_name_or_path": str(case.dir / "backbone"), "torch_dtype": torch.float32}
+    weights = {"pretrained_model_name_or_path": str(case.dir / "backbone"), "dtype": torch.float32}
     return FrozenHPTSAM(
         **{name: {"type": cls.from_pretrained, "subfolder": name, **weights} for name, cls in parts.items()},
         image_size=case.case["image_size"],
@@ -39,7 +39,7 @@ def model(case):
 def test_parity(name):
     case = GoldenCase(name)
     model = build(case)
-    embedding = model.backbone.model.visual_encoder.vision_model.embeddings.position_embedding
+    embedding = model.backbone.model.visual_encoder.embeddings.position_embedding
     # tests/hpt compares it; one value of CLIP's that torch 2.1 rounded to the next float16 flips a pixel (aiou 1.3e-4)
     embedding.weight.copy_(case.outputs["position_embedding_after_interpolation"])
     assert_parity(case, model)

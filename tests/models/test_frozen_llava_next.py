@@ -17,7 +17,7 @@ def build(case: GoldenCase) -> FrozenLlavaNextSAM:
     llava = {
         "type": CustomLlavaNextForConditionalGeneration.from_pretrained,
         "pretrained_model_name_or_path": str(case.dir / "backbone"),
-        "torch_dtype": torch.float32,
+        "dtype": torch.float32,
     }
     return FrozenLlavaNextSAM(model=llava, **case.head_config())
 

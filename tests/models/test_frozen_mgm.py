@@ -33,7 +33,7 @@ def build(case: MGMCase) -> FrozenMGMSAM:
     mgm = {
         "type": CLASSES[config["model_type"]].from_pretrained,
         "pretrained_model_name_or_path": str(folder),
-        "torch_dtype": torch.float32,
+        "dtype": torch.float32,
         **towers,
     }
     return FrozenMGMSAM(model=mgm, **case.head_config())

@@ -1,20 +1,27 @@
 import json
+import re
 
 import pytest
 import torch
+from golden_cases import GOLDEN
 from safetensors.torch import save_file
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
+from weight_files import write_weights
 
+from flmm.models.frozen_qwen import CustomQwenForConditionalGeneration
 from flmm.models.loading import CheckedLoading, find_folder, load_into, read_weights, repository_config, where_in
-from hpt import CLIPVisionModel, LanguageModel
-from llava import CustomLlavaForConditionalGeneration
+from hpt import CLIPVisionModel, LanguageModel, SiglipVisionModel
+from llava import CustomLlavaForConditionalGeneration, CustomLlavaNextForConditionalGeneration
 
-LAYOUTS = {
-    "one safetensors file": {},
-    "sharded safetensors": {"max_shard_size": "20KB"},
-    "one .bin file": {"safe_serialization": False},
-    "sharded .bin": {"safe_serialization": False, "max_shard_size": "20KB"},
+LAYOUTS = [(name, shards) for name in ("model.safetensors", "pytorch_model.bin") for shards in (1, 3)]
+# Of each class of transformers that we extend: recorded weights, by their names in transformers 4.39 (on the hub).
+EXTENDED = {
+    "llava": (CustomLlavaForConditionalGeneration, "llava15_a/backbone"),
+    "llava_next": (CustomLlavaNextForConditionalGeneration, "llava_next_a/backbone"),
+    "qwen2_5_vl": (CustomQwenForConditionalGeneration, "qwen25vl_a/backbone"),
+    "clip": (CLIPVisionModel, "hpt_clip_a/backbone/visual_encoder"),
+    "siglip": (SiglipVisionModel, "hpt_siglip_a/backbone/visual_encoder"),
 }
 
 
@@ -29,16 +36,42 @@ def llama():
     return TinyLlama(LlamaConfig(vocab_size=200, **sizes))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_is_read(llama, layout, tmp_path, capsys):
-    llama.save_pretrained(tmp_path, **LAYOUTS[layout])
-    assert ("sharded" in layout) == bool(list(tmp_path.glob("*.index.json")))
+@pytest.mark.parametrize(("name", "shards"), LAYOUTS)
+def test_every_layout_is_read(llama, name, shards, tmp_path, capsys):
+    llama.config.save_pretrained(tmp_path)
+    write_weights(llama.state_dict(), tmp_path, name, shards)
     weights, expected = read_weights(tmp_path), llama.state_dict()
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[key], value) for key, value in expected.items())
     loaded = TinyLlama.from_pretrained(str(tmp_path))
     assert all(torch.equal(value, expected[key]) for key, value in loaded.state_dict().items())
     assert f"loaded {len(expected)} of {len(expected)} tensors, 0 missing, 0 unexpected" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("family", EXTENDED)
+def test_names_of_every_transformers_version_are_read(family, tmp_path, capsys):
+    """Those of 4.39, of the modules of 4.57 and 5, and what 5 saves: nothing is missing, values are the same."""
+    model_class, folder = EXTENDED[family]
+    model = model_class.from_pretrained(str(GOLDEN / folder), dtype=torch.float32)
+    expected = model.state_dict()
+    for version, names in (("4.57", names_in_4_57), ("5", dict)):
+        (tmp_path / version).mkdir()
+        model.config.save_pretrained(tmp_path / version)
+        write_weights(names(expected), tmp_path / version)
+    model.save_pretrained(tmp_path / "saved")
+    for version in ("4.57", "5", "saved"):
+        loaded = model_class.from_pretrained(str(tmp_path / version)).state_dict()
+        assert all(torch.equal(value, loaded[key]) for key, value in expected.items()), version
+    lines = [line for line in capsys.readouterr().out.splitlines() if " from " in line]
+    assert [line.split(": ")[1] for line in lines] == [
+        f"loaded {len(expected)} of {len(expected)} tensors, 0 missing, 0 unexpected"
+    ] * 4
+
+
+def names_in_4_57(weights):
+    """Up to version 4, towers held their modules in a `vision_model`."""
+    inner = "(embeddings|pre_layrnorm|encoder|post_layernorm)"
+    return {re.sub(rf"^(model.vision_tower.|){inner}", r"\1vision_model.\2", key): t for key, t in weights.items()}
 
 
 def test_bin_files_from_before_torch_1_6(tmp_path):
@@ -60,9 +93,7 @@ def test_transformers_models_with_weights_of_another_shape_are_refused(llama, ig
     """Also where transformers is told to leave such weights random."""
     llama.save_pretrained(tmp_path)
     config = LlamaConfig.from_pretrained(tmp_path, vocab_size=208)
-    with pytest.raises(
-        ValueError, match=rf"{tmp_path}.*lm_head.weight" if ignored else rf"{tmp_path}: weights have other"
-    ):
+    with pytest.raises(ValueError, match=rf"{tmp_path}: 2 tensors have another shape .*lm_head.weight is"):
         TinyLlama.from_pretrained(str(tmp_path), config=config, ignore_mismatched_sizes=ignored)
 
 

@@ -29,7 +29,7 @@ def placed(family, **placement):
     """The family's model, its LMM loaded with further keywords."""
     settings = deepcopy(family.config)
     settings.model.update(sam=None)
-    settings.model["llm" if "llm" in settings.model else "model"].update(torch_dtype=torch.float32, **placement)
+    settings.model["llm" if "llm" in settings.model else "model"].update(dtype=torch.float32, **placement)
     return build_model(settings)
 
 
@@ -37,10 +37,14 @@ def placed(family, **placement):
 def test_a_device_map_changes_nothing_but_the_place(family, device_map):
     sample = family.builder.ground(picture(), TEXT, PHRASES)
     plain, mapped = placed(family), placed(family, device_map=device_map)
-    assert any(getattr(module, "hf_device_map", None) for module in mapped.backbone.modules())
     (expected,), (reading,) = plain.read([sample]), mapped.read([sample])
     torch.testing.assert_close(reading.attention, expected.attention)
     torch.testing.assert_close(reading.hidden, expected.hidden)
+
+
+def test_a_device_map_reaches_transformers(family):
+    with pytest.raises((RuntimeError, ValueError), match="nowhere"):
+        placed(family, device_map="nowhere")
 
 
 def test_a_part_that_is_spread_stays_where_it_is(family):
