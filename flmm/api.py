@@ -195,6 +195,7 @@ def load(
     Example:
         >>> import flmm
         >>> model = flmm.load()
+        CustomLlavaForConditionalGeneration from ...checkpoints/tiny_llava: loaded 130 of 130 tensors, 0 missing, ...
         >>> model.ground("photo.jpg", "a red circle", ["a red circle"]).boxes.shape
         (1, 4)
     """

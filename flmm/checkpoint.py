@@ -87,19 +87,21 @@ def _trained(module: nn.Module) -> bool:
     return any(value.requires_grad for value in module.parameters())
 
 
-def load_head(model: nn.Module, path: str | os.PathLike) -> LoadReport:
+def load_head(model: nn.Module, path: str | os.PathLike, state: dict[str, Tensor] | None = None) -> LoadReport:
     """Loads a trained head into a model, complete or not at all.
 
     Args:
         model: A model whose trainable parameters are the head.
         path: A torch file, a .safetensors file, or the folder of a DeepSpeed checkpoint.
+        state: The parameters in it, when they have been read.
 
     Raises:
         FileNotFoundError: When there is no such file.
         ValueError: When the file cannot be read, belongs to another backbone (with the shapes), or lacks a
         parameter.
     """
-    found = {name.removeprefix("module."): value for name, value in read_head(path).items()}
+    state = read_head(path) if state is None else state
+    found = {name.removeprefix("module."): value for name, value in state.items()}
     needed = trainable(model)
     if not needed:
         raise ValueError(f"cannot load {path}: the model has no trainable parameter; load before freezing it")
@@ -110,7 +112,7 @@ def load_head(model: nn.Module, path: str | os.PathLike) -> LoadReport:
         for name, parameter in needed.items():
             parameter.copy_(found[name])
     if isinstance(model, BaseModule):
-        model.is_init = True  # else MMEngine's runners initialise the U-Net anew when training starts
+        model.is_init = True  # else MMEngine's runners initialize the U-Net again when training starts
     report = LoadReport(sorted(needed), sorted(found.keys() - needed.keys()))
     print_log(f"{path}: {report}", logger="current")
     return report

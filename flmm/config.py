@@ -57,7 +57,8 @@ def checkpoint_config(path: str | Path) -> Any:
     from flmm.config_data import from_data
 
     path = Path(locate(str(path)))
-    text = None if path.suffix == ".safetensors" else read_meta(path).get("config")
+    # not `config`: MMEngine takes that for the text of a config file, and runs it
+    text = None if path.suffix == ".safetensors" else read_meta(path).get("flmm_config")
     if text is None:
         raise ValueError(
             f"{path} carries no config (it is a released head, or of an earlier version): name the config that it was "
@@ -154,8 +155,13 @@ def _with_key(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
 
 def evaluation_settings(config: Any) -> dict[str, Any]:
     """How the data that a config is evaluated on are read: samples and empty masks as in its training data."""
-    found = _with_key(config.get("train_dataloader", config), "allow_empty_masks")  # a checkpoint's has no data
+    found = _with_key(_training(config), "allow_empty_masks")
     return sample_settings(config) | {"allow_empty_masks": any(node["allow_empty_masks"] for node in found)}
+
+
+def _training(config: Any) -> Mapping[str, Any]:
+    """The training data of a config; of a checkpoint's config, which names none, all of it."""
+    return config.get("train_dataloader") or getattr(config, "_cfg_dict", config)  # a Config is no mapping
 
 
 def data_root(config: Any, benchmark: str = "") -> str:
@@ -168,7 +174,7 @@ def data_root(config: Any, benchmark: str = "") -> str:
     Returns:
         The folder; data/coco where the training data name none.
     """
-    training = config.get("train_dataloader", {})
+    training = _training(config)
     roots = [node["data_root"] for node in _with_key(training, "data_root") if node["data_root"]]
     captions = [Path(node["json_file"]).parent.parent for node in _with_key(training, "json_file")]
     root = Path(next(iter([*roots, *captions]), "data/coco"))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flmm.config import evaluation_settings
+from flmm.config import data_root, evaluation_settings
 from flmm.paths import PATHS, ROOT, find_again
 
 NAME = "$name"
@@ -40,12 +40,13 @@ def to_data(config: Any) -> dict[str, Any]:
         config: An mmengine Config.
 
     Returns:
-        Keyword arguments of the model under `model`, those of `SampleBuilder`, `allow_empty_masks`, `visual_cot`.
+        Keyword arguments of the model under `model`, those of `SampleBuilder`, `allow_empty_masks`, `data_root`, and
+        `visual_cot` if there is one.
 
     Raises:
         ValueError: When a value is no data, such as a lambda; names its key.
     """
-    used = {"model": config.model, **evaluation_settings(config)}
+    used = {"model": config.model, **evaluation_settings(config), "data_root": data_root(config)}
     return _data(used | {key: config[key] for key in FURTHER if key in config}, "")
 
 

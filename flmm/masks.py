@@ -70,7 +70,7 @@ def segmentation_problem(segmentation: Any, height: int, width: int) -> str:
 
 
 def has_pixels(segmentation: Any, height: int, width: int) -> bool:
-    """Whether a sound COCO segmentation makes a mask that is not empty."""
+    """Tell whether a sound COCO segmentation makes a mask that is not empty."""
     if isinstance(segmentation, Mapping):
         return int(_runs(segmentation["counts"])[1::2].sum()) > 0
     polygons = [[float(value) for value in p] for p in segmentation if len(p) >= 6 and len(p) % 2 == 0]

@@ -112,7 +112,7 @@ class _SharedRun:
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continues where the checkpoint left off: weights, optimizer, schedules, data, random states."""
         super().resume(filename, *args, **kwargs)  # type: ignore[misc]
-        meta = read_meta(filename)
+        meta = self._meta_of(filename)
         states = meta.get("rng_states", [])
         if len(states) != get_world_size():
             self.logger.warning(  # type: ignore[attr-defined]
@@ -124,6 +124,9 @@ class _SharedRun:
         # An InfiniteSampler has no epochs to start from; with it MMEngine loads and drops what has been seen.
         if isinstance(loop, IterBasedTrainLoop) and not isinstance(loop.dataloader.sampler, InfiniteSampler):
             loop.dataloader_iterator = ResumedIterator(loop.dataloader, meta["iter"], states[get_rank()])
+
+    def _meta_of(self, filename: str) -> dict[str, Any]:
+        return read_meta(filename)
 
     def build_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         """Builds a loader as MMEngine does; its workers share the memory of this process."""
@@ -137,7 +140,7 @@ class _SharedRun:
         try:
             return json.dumps(to_data(self.cfg))  # type: ignore[attr-defined]
         except ValueError as error:
-            self.logger.warning(  # type: ignore[attr-defined]
+            self.logger.info(  # type: ignore[attr-defined]
                 f"checkpoints of this run carry no config, so it must be named with them: {error}"
             )
             return None
@@ -151,6 +154,8 @@ class _SharedRun:
 @RUNNERS.register_module()
 class CustomRunner(_SharedRun, Runner):
     """MMEngine's Runner that saves trainable parameters only, atomically, and resumes exactly."""
+
+    _content: dict[str, Any] | None = None  # what the file holds, while a run resumes from it
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wraps the model for several processes; DistributedDataParallel does not send the frozen parameters."""
@@ -213,7 +218,7 @@ class CustomRunner(_SharedRun, Runner):
             "epoch": self.epoch + by_epoch,
             "iter": self.iter + (not by_epoch),
             "cfg": self.cfg.pretty_text,
-            "config": self._config_text,
+            "flmm_config": self._config_text,
             "seed": self.seed,
             "experiment_name": self.experiment_name,
             "time": time.strftime("%Y%m%d_%H%M%S"),
@@ -223,12 +228,14 @@ class CustomRunner(_SharedRun, Runner):
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Loads a head (``load_from``); returns the file's content, which `resume` goes on to use."""
-        load_head(self._bare_model, filename)
-        self._has_loaded = True
         checkpoint = {} if _is_head_only(filename) else read_checkpoint(filename)
+        load_head(self._bare_model, filename, checkpoint.get("state_dict"))
+        self._has_loaded = True
         if "message_hub" in checkpoint:
             checkpoint["message_hub"] = logs.from_plain(checkpoint["message_hub"])
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        if self._content is not None:
+            self._content = checkpoint
         return checkpoint
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -242,10 +249,15 @@ class CustomRunner(_SharedRun, Runner):
                 f"cannot resume from {filename} without DeepSpeed: add `--deepspeed deepspeed_zero2` to "
                 "resume a DeepSpeed folder, or set `load_from` to start a new run from its weights"
             )
+        self._content = {}
         super().resume(filename, *args, **kwargs)
-        if gradients := read_checkpoint(filename).get("gradients"):
+        if gradients := self._content.get("gradients"):
             restore_gradients(self._bare_model, gradients)
             self.logger.info(f"{filename} was saved inside an accumulation window: its gradients are restored")
+        self._content = None
+
+    def _meta_of(self, filename: str) -> dict[str, Any]:
+        return (self._content or read_checkpoint(filename))["meta"]
 
 
 @RUNNERS.register_module(name="FlexibleRunner", force=True)
@@ -259,7 +271,7 @@ class DeepSpeedRunner(_SharedRun, FlexibleRunner):
         if is_main_process():
             shutil.rmtree(part, ignore_errors=True)
         barrier()
-        meta = {**(meta or {}), "rng_states": rng_states, "config": self._config_text}
+        meta = {**(meta or {}), "rng_states": rng_states, "flmm_config": self._config_text}
         try:
             super().save_checkpoint(out_dir, part.name, *args, meta=meta, **kwargs)
         except (OSError, RuntimeError) as error:

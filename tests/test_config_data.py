@@ -10,7 +10,14 @@ from PIL import Image
 
 import flmm
 from flmm.checkpoint import read_checkpoint
-from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, checkpoint_config, evaluation_settings, read_config
+from flmm.config import (
+    TINY_CHECKPOINT,
+    TINY_CONFIG,
+    checkpoint_config,
+    data_root,
+    evaluation_settings,
+    read_config,
+)
 from flmm.config_data import from_data, to_data
 from flmm.paths import ROOT
 
@@ -29,6 +36,14 @@ def test_the_config_of_a_checkpoint_says_what_its_file_says(data, tmp_path):
     lists = json.loads(json.dumps(config["model"]))  # a tuple comes back as a list
     assert json.loads(json.dumps(written["model"])) == lists
     assert evaluation_settings(written) == evaluation_settings(config)
+
+
+def test_evaluation_reads_the_same_data_in_the_same_way(tmp_path):
+    config = read_config(TINY_CONFIG)
+    config.train_dataloader.dataset.datasets_list[0].allow_empty_masks = True
+    read = from_data(json.loads(json.dumps(to_data(config))), tmp_path)
+    assert evaluation_settings(read)["allow_empty_masks"] is True
+    assert Path(data_root(read)).resolve() == Path(data_root(config)).resolve()
 
 
 def test_paths_of_the_repository_are_relative_and_those_of_another_machine_are_found_again(data, tmp_path, monkeypatch):
@@ -93,7 +108,7 @@ def test_every_config_can_be_saved_and_read(leaf, tmp_path):
 
 def test_a_model_is_loaded_from_its_checkpoint_alone(data, tmp_path, monkeypatch):
     head = read_checkpoint(TINY_CHECKPOINT)["state_dict"]
-    torch.save({"state_dict": head, "meta": {"config": json.dumps(data)}}, tmp_path / "head.pth")
+    torch.save({"state_dict": head, "meta": {"flmm_config": json.dumps(data)}}, tmp_path / "head.pth")
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 100, 3), dtype=np.uint8))
     expected = flmm.load().ground(picture, "a red circle", ["a red circle"])
     monkeypatch.chdir(tmp_path)

@@ -22,4 +22,4 @@ def test_the_example_runs(part, model, tmp_path, monkeypatch):
     Image.new("RGB", (96, 64), "red").save("photo.jpg")
     (test,) = doctest.DocTestFinder(recurse=False).find(part, globs={"flmm": flmm, "model": model})
     assert len(test.examples) >= 2
-    assert doctest.DocTestRunner().run(test).failed == 0
+    assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test).failed == 0

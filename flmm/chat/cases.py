@@ -56,7 +56,7 @@ class Case:
 
 
 def read_cases(file: str | Path) -> list[Case]:
-    """Reads a manifest: {"samples": [case, ...]}, each with the keys of `Case`.
+    """Read a manifest: {"samples": [case, ...]}, each with the keys of `Case`.
 
     Raises:
         FileNotFoundError: When there is no such file.
@@ -98,7 +98,7 @@ def run_cases(
     max_new_tokens: int = 200,
     low_iou: float = LOW_IOU,
 ) -> Iterator[dict[str, Any]]:
-    """Asks the questions of cases; what an earlier call with the same `run` did is taken from its files.
+    """Ask the questions of cases; what an earlier call with the same `run` did is taken from its files.
 
     Args:
         model: The model to talk to.
@@ -161,7 +161,7 @@ def _run(
 
 
 def recall(chat: Conversation, history: Sequence[Mapping[str, str]], max_new_tokens: int) -> None:
-    """Puts turns that were held elsewhere before the next question; asks what has no answer."""
+    """Put turns that were held elsewhere before the next question; ask what has no answer."""
     for index, turn in enumerate(history):
         following = history[index + 1] if index + 1 < len(history) else {"role": "user"}
         if turn["role"] == "user" and following["role"] == "assistant":
@@ -171,7 +171,7 @@ def recall(chat: Conversation, history: Sequence[Mapping[str, str]], max_new_tok
 
 
 def answer_tags(reply: Reply, case: Case) -> list[str]:
-    """Labels of an answer's text."""
+    """Return the labels of an answer's text."""
     text = reply.text.lower()
     found = {
         "answer_empty": not text,

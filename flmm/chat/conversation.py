@@ -40,6 +40,13 @@ class Conversation:
 
     Raises:
         ValueError: For no picture, several that the LMM cannot read, a system text that it has no place for.
+
+    Example:
+        >>> chat = flmm.Conversation(model, "photo.jpg")
+        >>> for piece in chat.stream("Which shape is red?"):
+        ...     text = piece
+        >>> len(chat.replies)
+        1
     """
 
     def __init__(self, model: GroundingModel, pictures: Any, system: str | None = None, memory: int = MEMORY):
@@ -55,7 +62,7 @@ class Conversation:
         model.builder.format.ids([self._turn(None)], system)
 
     def add(self, picture: Any) -> None:
-        """Shows one more picture, with the next question; ValueError when the LMM reads one only."""
+        """Show one more picture, with the next question; ValueError when the LMM reads one only."""
         if self.pictures and not self.model.builder.format.several:
             lmm = type(self.model.model.backbone.model).__name__
             raise ValueError(
@@ -65,7 +72,7 @@ class Conversation:
         self.pictures.append(Picture.of(self.model, picture))
 
     def ask(self, question: str | None = None, max_new_tokens: int = 200, **generate: Any) -> Reply:
-        """Asks, and waits for the reply.
+        """Ask, and wait for the reply.
 
         Args:
             question: By default that of the config's prompt. `<image>` in it marks where each new picture stands; by
@@ -85,14 +92,14 @@ class Conversation:
         return self.replies[-1]
 
     def stream(self, question: str | None = None, max_new_tokens: int = 200, **generate: Any) -> Iterator[str]:
-        """Asks, and gives the reply piece by piece; after the last piece it is in `replies`. Arguments as of `ask`.
+        """Ask, and give the reply piece by piece; after the last piece it is in `replies`. Arguments as of `ask`.
 
         Whoever stops iterating ends the reply and drops it; `stop` ends it and keeps what was said.
         """
         return self._pieces(self._prompt(question), max_new_tokens, generate)
 
     def recall(self, question: str, text: str) -> Reply:
-        """Puts a turn into the history as if it had been held here.
+        """Put a turn into the history as if it had been held here.
 
         Args:
             question: As of `ask`.
@@ -106,11 +113,11 @@ class Conversation:
         return self.replies[-1]
 
     def stop(self) -> None:
-        """Ends the reply that is being given after its newest token; from another thread, or between two pieces."""
+        """End the reply that is being given after its newest token; from another thread, or between two pieces."""
         self._stop.set()
 
     def reset(self) -> None:
-        """Forgets what was said; the pictures stay, and are shown with the next question."""
+        """Forget what was said; the pictures stay, and are shown with the next question."""
         self.replies.clear()
         self.looks.clear()
 
@@ -125,7 +132,7 @@ class Conversation:
         max_new_tokens: int = 200,
         **generate: Any,
     ) -> Look:
-        """Asks a question again, with a crop of the picture as one more picture, encoded at the LMM's resolution.
+        """Ask a question again, with a crop of the picture as one more picture, encoded at the LMM's resolution.
 
         Both replies are kept; the conversation goes on from the first. An LMM of one picture gets the crop alone.
 
@@ -152,14 +159,14 @@ class Conversation:
         return self.looks[-1]
 
     def save(self, folder: str | Path) -> None:
-        """Writes pictures, questions, replies and masks into a folder; `load` reads it."""
+        """Write pictures, questions, replies and masks into a folder; `load` reads it."""
         from flmm.chat.saving import save
 
         save(self, folder)
 
     @classmethod
     def load(cls, folder: str | Path, model: GroundingModel) -> Conversation:
-        """Goes on with a conversation that was saved.
+        """Go on with a conversation that was saved.
 
         Args:
             folder: What `save` wrote.
@@ -224,7 +231,7 @@ class Conversation:
             yield rest
 
     def _forget(self) -> None:
-        """Gives up what the oldest replies attended to, until the memory bound is kept."""
+        """Give up what the oldest replies attended to, until the memory bound is kept."""
         replies = [*self.replies, *(look.second for look in self.looks)]
         kept = [reply for reply in replies if reply.answer is not None]
         used = sum(reply.answer.num_bytes for reply in kept if reply.answer is not None)

@@ -47,7 +47,7 @@ class Trial:
 
     @property
     def same(self) -> bool:
-        """Whether the region with most attention is the one whose loss harms most."""
+        """Tell whether the region with most attention is the one whose loss harms most."""
         return int(self.attention.argmax()) == int(self.harm.argmax())
 
 
@@ -64,7 +64,7 @@ class Faithfulness:
     grid: int
 
     def curves(self, name: str, order: str) -> list[np.ndarray]:
-        """The curves of all trials."""
+        """Return the curves of all trials."""
         return [trial.curves[name, order] for trial in self.trials]
 
     def summary(self) -> dict[str, float]:
@@ -102,7 +102,7 @@ def faithful(
     head: Choice = "mean",
     seed: int = 0,
 ) -> Faithfulness:
-    """Compares attention with what hiding regions does to replies about their first pictures.
+    """Compare attention with what hiding regions does to replies about their first pictures.
 
     It reads each picture about 5 grid² times.
 
@@ -184,7 +184,7 @@ def _steps(regions: list[np.ndarray], sequence: np.ndarray, name: str) -> Iterat
 
 
 def _covers(target: np.ndarray, maps: Tensor) -> bool:
-    """Whether the middle of the cell with most attention lies in the target."""
+    """Tell whether the middle of the cell with most attention lies in the target."""
     row, column = divmod(int(torch.argmax(maps)), maps.shape[1])
     y, x = (
         int((at + 0.5) * side / cells) for at, side, cells in zip((row, column), target.shape, maps.shape, strict=True)

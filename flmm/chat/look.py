@@ -1,4 +1,4 @@
-"""Look again: ask the same question with a crop of the picture, encoded anew at the LMM's full resolution."""
+"""Look again: ask the same question with a crop of the picture, encoded again at the LMM's full resolution."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Look:
 
 
 def crop_box(mask: np.ndarray, box_scale: float = 1.0) -> tuple[int, int, int, int]:
-    """The box of a mask to look at again, by the rule of the reference.
+    """Return the box of a mask to look at again, by the rule of the reference.
 
     Args:
         mask: [H, W] bool.

@@ -13,7 +13,7 @@ PHRASE = re.compile(rf"\b{BEGIN}(?:\s+(?!(?:{END}|{BEGIN})\b)[\w'-]+){{1,5}}", r
 
 
 def noun_phrases(text: str) -> list[Span]:
-    """Runs of words that begin with a determiner or number and end before a preposition, verb or full stop.
+    """Return runs of words that begin with a determiner or number and end before a preposition, verb or full stop.
 
     Good enough for captions such as "a red circle above two small squares". A word may be one too many where a
     verb follows ("a man riding"); name the phrases yourself where that matters.

@@ -28,7 +28,7 @@ class Picture:
 
     @classmethod
     def of(cls, model: GroundingModel, image: Any) -> Picture:
-        """Prepares a file, PIL picture or array (errors: `flmm.api.as_picture`)."""
+        """Prepare a file, PIL picture or array (errors: `flmm.api.as_picture`)."""
         picture = as_picture(image)
         small = bounded(picture)
         return cls(picture, small, model.builder.process(small))
@@ -51,7 +51,7 @@ class Prompt:
     system: str | None = None
 
     def sample(self, token_ids: Sequence[int] = (), mask_ids: Sequence[int] | None = None) -> dict[str, Any]:
-        """A sample of the conversation, and of a reply if given.
+        """Return a sample of the conversation, and of a reply if given.
 
         Args:
             token_ids: [T] the reply.
@@ -62,7 +62,7 @@ class Prompt:
         return self.model.builder.converse(shown, self.turns, self.system, token_ids, mask_ids)
 
     def with_picture(self, index: int, image: Image.Image) -> Prompt:
-        """The same conversation about another picture."""
+        """Return the same conversation about another picture."""
         pictures = list(self.pictures)
         pictures[index] = Picture.of(self.model, image)
         return replace(self, pictures=tuple(pictures))

@@ -15,7 +15,7 @@ FILLS = ("mean", "grey", "blur")
 
 
 def region_mask(image: Image.Image, box: Box | None = None, mask: np.ndarray | None = None) -> np.ndarray:
-    """A region of a picture as a mask.
+    """Return a region of a picture as a mask.
 
     Args:
         image: The picture, W x H pixels.
@@ -60,12 +60,12 @@ def checked_box(box: Box | None) -> tuple[float, float, float, float]:
 
 
 def cell_weights(mask: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """The share of each of h x w cells that a mask [H, W] covers: [h, w], 0..1."""
+    """Return the share of each of h x w cells that a mask [H, W] covers: [h, w], 0..1."""
     return F.adaptive_avg_pool2d(torch.from_numpy(mask).float()[None], size)[0]
 
 
 def hide(image: Image.Image, mask: np.ndarray, fill: str = "mean") -> Image.Image:
-    """The picture without a region.
+    """Return the picture without a region.
 
     Args:
         image: The picture.

@@ -95,11 +95,11 @@ class Reply:
 
     @property
     def tokens(self) -> list[str]:
-        """The T tokens as text."""
+        """Return the T tokens as text."""
         return [self.text[start:end] for start, end in self.spans]
 
     def phrases(self) -> list[Phrase]:
-        """The phrases worth grounding, by the head's keyword selector if it has one, else by rules for English.
+        """Return the phrases worth grounding, by the head's keyword selector if it has one, else by rules for English.
 
         The whole reply when there is none.
         """
@@ -113,11 +113,11 @@ class Reply:
         return [self.phrase(span) for span in phrase_spans(self.text, self.spans, phrases) or [(0, len(self.text))]]
 
     def phrase(self, span: Span) -> Phrase:
-        """The phrase at some characters (start, end)."""
+        """Return the phrase at some characters (start, end)."""
         return Phrase(self.text[slice(*span)], *span)
 
     def find(self, phrases: Sequence[str | Span | Phrase] | None = None) -> list[Phrase]:
-        """Looks phrases up in the reply.
+        """Look phrases up in the reply.
 
         Args:
             phrases: Words of the reply, (start, end) character positions, or items of `phrases()`; all of `phrases()`
@@ -139,7 +139,7 @@ class Reply:
         return [self.phrase(span) for span in find_phrases(self.text, asked)]
 
     def ground(self, phrases: Sequence[str | Span | Phrase] | None = None, picture: int = 0) -> Grounding:
-        """Finds phrases of the reply in a picture, by what their words attended to when they were said.
+        """Find phrases of the reply in a picture, by what their words attended to when they were said.
 
         Args:
             phrases: See `find`.
@@ -147,6 +147,11 @@ class Reply:
 
         Raises:
             ValueError: See `find`; when there is no such picture.
+
+        Example:
+            >>> reply = model.chat("photo.jpg").ask("Which shape is red?")
+            >>> reply.ground([(0, len(reply.text))]).masks.shape
+            (1, 64, 96)
         """
         shown = self.shown(picture)
         found = self.find(phrases)
@@ -161,7 +166,7 @@ class Reply:
         return grounding
 
     def shown(self, picture: int) -> Any:
-        """The picture of an index; ValueError when there is none."""
+        """Return the picture of an index; ValueError when there is none."""
         if not 0 <= picture < len(self.prompt.pictures):
             raise ValueError(f"picture {picture} of {len(self.prompt.pictures)}: they are counted from 0")
         return self.prompt.pictures[picture]
@@ -184,26 +189,26 @@ class Reply:
         )
 
     def token_to_region(self, phrase: Any = None, **options: Any) -> Heatmap:
-        """Shows where words of the reply looked; see `flmm.chat.explain.token_to_region`."""
+        """Show where words of the reply looked; see `flmm.chat.explain.token_to_region`."""
         from flmm.chat.explain import token_to_region
 
         return token_to_region(self, phrase, **options)
 
     def region_to_token(self, box: Any = None, mask: Any = None, **options: Any) -> RegionTokens:
-        """Ranks the words by how much they looked at a region; see `flmm.chat.explain.region_to_token`."""
+        """Rank the words by how much they looked at a region; see `flmm.chat.explain.region_to_token`."""
         from flmm.chat.explain import region_to_token
 
         return region_to_token(self, box, mask, **options)
 
     def occlude(self, box: Any = None, mask: Any = None, **options: Any) -> Occlusion:
-        """Hides a region and asks how probable the reply still is; see `flmm.chat.explain.occlude`."""
+        """Hide a region and ask how probable the reply still is; see `flmm.chat.explain.occlude`."""
         from flmm.chat.explain import occlude
 
         return occlude(self, box, mask, **options)
 
 
 def decode(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, list[Span]]:
-    """The text of T tokens, without special ones, and the characters (start, end) that each stands for."""
+    """Return the text of T tokens, without special ones, and the characters (start, end) that each stands for."""
     ids = list(token_ids)
     texts = [tokenizer.decode(ids[:count], skip_special_tokens=True) for count in range(len(ids) + 1)]
     margin = len(texts[-1]) - len(texts[-1].lstrip())
@@ -217,7 +222,7 @@ def decode(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, list[Span]]:
 
 
 def phrase_of_tokens(spans: Sequence[Span], phrases: Sequence[Span]) -> Tensor:
-    """[T] index of the phrase that each token shares characters with, -1 for none."""
+    """Return the index [T] of the phrase that each token shares characters with, -1 for none."""
     mask_ids = torch.full((len(spans),), NO_PHRASE)
     for phrase, (start, end) in enumerate(phrases):
         for token, (first, last) in enumerate(spans):

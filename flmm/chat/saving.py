@@ -22,7 +22,7 @@ FILE = "conversation.json"
 
 
 def save(conversation: Conversation, folder: str | Path) -> None:
-    """Writes a conversation; it is there completely or not at all.
+    """Write a conversation; it is there completely or not at all.
 
     Args:
         conversation: The conversation.
@@ -53,7 +53,7 @@ def save(conversation: Conversation, folder: str | Path) -> None:
 
 
 def written(reply: Reply) -> dict[str, Any]:
-    """A reply as JSON."""
+    """Return a reply as JSON."""
     turn = reply.prompt.turns[-1]
     return {
         "question": turn.question,
@@ -89,7 +89,7 @@ def load(folder: str | Path, model: GroundingModel) -> Conversation:
 
 
 def read(prompt: Prompt, record: dict[str, Any], file: Path) -> Reply:
-    """A reply from JSON; ValueError when its tokens mean something else to this LMM."""
+    """Return a reply from JSON; ValueError when its tokens mean something else to this LMM."""
     reply = Reply(prompt, record["token_ids"], cut=record["cut"])
     if reply.text != record["text"]:
         raise ValueError(

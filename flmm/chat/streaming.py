@@ -14,7 +14,7 @@ from transformers.generation.streamers import BaseStreamer
 
 
 class Pieces(BaseStreamer):
-    """Puts each new piece of text into a queue.
+    """Put each new piece of text into a queue.
 
     The newest token waits for the one after it: whether it is part of the reply or ends it is known only then. So does
     a letter until all of its tokens are there.
@@ -34,7 +34,7 @@ class Pieces(BaseStreamer):
         self.ids: list[int] | None = None
 
     def put(self, value: Tensor) -> None:
-        """Takes the prompt, then one token at a time; transformers calls it."""
+        """Take the prompt, then one token at a time; transformers calls it."""
         if self.ids is None:
             self.ids = []
             return
@@ -42,7 +42,7 @@ class Pieces(BaseStreamer):
         self.send(self.decode(self.ids[:-1]))
 
     def send(self, text: str) -> None:
-        """Sends what is new in `text`."""
+        """Send what is new in `text`."""
         if text.startswith(self.sent) and not text.endswith("\N{REPLACEMENT CHARACTER}") and text != self.sent:
             self.queue.put(text[len(self.sent) :])
             self.sent = text
@@ -52,7 +52,7 @@ class Pieces(BaseStreamer):
 
 
 class StopAtText(StoppingCriteria):
-    """Ends a generation when its text ends with one of some words.
+    """End a generation when its text ends with one of some words.
 
     transformers' `stop_strings` cannot do it with small vocabularies: it looks for letters of its own in them.
 
@@ -67,17 +67,17 @@ class StopAtText(StoppingCriteria):
         self.decode, self.words = decode, tuple(words)
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]
-        """[B] bool: whether each sequence ends."""
+        """Tell of each of B sequences whether it ends: [B] bool."""
         texts = [self.decode(ids).strip("\r\n") for ids in input_ids[:, -self.RECENT :].tolist()]
         return torch.tensor([text.endswith(self.words) for text in texts], device=input_ids.device)
 
 
 class StopWhen(StoppingCriteria):
-    """Ends a generation after its newest token once an event is set."""
+    """End a generation after its newest token once an event is set."""
 
     def __init__(self, event: Event):
         self.event = event
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]
-        """[B] bool: whether each sequence ends."""
+        """Tell of each of B sequences whether it ends: [B] bool."""
         return torch.full((len(input_ids),), self.event.is_set(), device=input_ids.device)

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Checks a config; 1 when a square does not light up at its own place, or answers read something else."""
+    """Check a config; 1 when a square does not light up at its own place, or answers read something else."""
     import torch
     from xtuner.registry import BUILDER
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_size(backbone, builder, size: tuple[int, int], out: Path) -> bool:
-    """Prints a line and saves a drawing for each place and view of a picture; whether all agree."""
+    """Print a line and save a drawing for each place and view of a picture; whether all agree."""
     from flmm.models.grid_check import check_grid
 
     places = list(check_grid(backbone, builder, size))

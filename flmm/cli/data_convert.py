@@ -72,7 +72,7 @@ FORMATS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `flmm data convert`."""
+    """Add the arguments of `flmm data convert`."""
     add = parser.add_argument
     formats = "; ".join(f"{name}: {form.source}" for name, form in FORMATS.items())
     add("format", choices=list(FORMATS), help="what SOURCE is")
@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts, and says what was left out.
+    """Convert, and say what was left out.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _named(lines: Iterator[Line], source: Path) -> Iterator[Any]:
-    """Turns entries that are missing or of another type into an error that names the source."""
+    """Turn entries that are missing or of another type into an error that names the source."""
     try:
         yield from lines
     except (KeyError, TypeError, AttributeError, IndexError) as error:

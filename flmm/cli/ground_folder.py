@@ -162,11 +162,12 @@ def _lines(folder: Path, file: Path) -> Iterator[tuple[str, str, list[str]]]:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """What else the results depend on: model, weights, way of reading, threshold."""
-    from flmm.config import read_config, sample_settings
+    from flmm.config import find_config, sample_settings
     from flmm.evaluation.identity import model_identity
 
-    config = read_config(args.config).to_dict()
-    head = locate(args.checkpoint or config["model"].get("pretrained") or TINY_CHECKPOINT)
+    checkpoint = args.checkpoint or (TINY_CHECKPOINT if args.config is None else None)
+    config = find_config(args.config, checkpoint).to_dict()
+    head = locate(checkpoint or config["model"].get("pretrained") or TINY_CHECKPOINT)
     if not Path(head).exists():
         raise FileNotFoundError(f"checkpoint {head} does not exist: train one with `flmm train`")
     return {**model_identity(config["model"], sample_settings(config), head), "threshold": args.threshold}

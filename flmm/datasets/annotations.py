@@ -81,7 +81,7 @@ def share_with_workers() -> None:
 
 
 def decode_file(path: str | Path, decoder: msgspec.json.Decoder) -> Any:
-    """A JSON file as the type of a decoder; entries that the type does not name are skipped, not built.
+    """Return a JSON file as the type of a decoder; entries that the type does not name are skipped, not built.
 
     A local file is mapped, not read: `msgspec.Raw` entries of the type are windows into it, decoded when needed.
 
@@ -126,7 +126,7 @@ def _utf8(content: Any, source: str | Path) -> Any:
 
 
 def decode(content: Any, decoder: msgspec.json.Decoder, source: str | Path) -> Any:
-    """A piece of JSON as the type of a decoder; ValueError names the source."""
+    """Return a piece of JSON as the type of a decoder; ValueError names the source."""
     try:
         return decoder.decode(content)
     except msgspec.ValidationError as error:

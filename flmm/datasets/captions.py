@@ -24,7 +24,7 @@ class Segment(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def is_phrase(self) -> bool:
-        """Whether the words have a mask."""
+        """Tell whether the words have a mask."""
         return len(self.ids) > 0
 
 
@@ -181,7 +181,7 @@ def read_segments(path: str | Path) -> Iterator[tuple[int, tuple[Segment, ...]]]
 
 
 def segment_map(path: str | Path) -> np.ndarray:
-    """[H, W] segment ids of a panoptic PNG: red + 256 green + 65536 blue."""
+    """Return the segment ids [H, W] of a panoptic PNG: red + 256 green + 65536 blue."""
     try:
         with Image.open(path) as image:
             rgb = np.asarray(image.convert("RGB"), dtype=np.int32)

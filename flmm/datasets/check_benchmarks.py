@@ -13,12 +13,12 @@ GRANDF = "https://huggingface.co/datasets/MBZUAI/GranD-f (annotations) and GranD
 
 
 def is_reason_seg(root: Path) -> bool:
-    """Whether a folder has splits of pictures with an annotation of the same name beside them."""
+    """Tell whether a folder has splits of pictures with an annotation of the same name beside them."""
     return root.name == "ReasonSeg" or any(next((root / name).glob("*.json"), None) for name in reason_seg.SPLITS)
 
 
 def is_grandf(root: Path) -> bool:
-    """Whether a folder has the annotations of grounded captions."""
+    """Tell whether a folder has the annotations of grounded captions."""
     return root.name == "GranDf" or (root / gcg.ANNOTATIONS).is_dir()
 
 

@@ -49,7 +49,7 @@ class Report:
 
     @property
     def is_broken(self) -> bool:
-        """Whether something needed is missing or unsound."""
+        """Tell whether something needed is missing or unsound."""
         return any(finding.state == "broken" for finding in self.findings)
 
     def ok(self, what: str | Path, text: str) -> None:
@@ -72,7 +72,7 @@ class Report:
             self.ok(what, of)
 
     def chosen(self, items: Sequence[Any]) -> Sequence[Any]:
-        """The items whose files are opened; always the same ones."""
+        """Return the items whose files are opened; always the same ones."""
         if self.sample <= 0 or self.sample >= len(items):
             return items
         return random.Random(0).sample(items, self.sample)
@@ -160,7 +160,7 @@ def _folder(folder: Path, needed: Iterable[str], source: str, report: Report) ->
 
 
 def _png_problem(image, segments, folder: Path, pictures: Path) -> str:
-    """What is wrong with one caption's files; files that are missing were told already."""
+    """Find what is wrong with the files of one caption; missing ones were reported already."""
     try:
         ids = segment_map(folder / image.segm_file)
         if ids.shape != (image.height, image.width):
@@ -178,7 +178,7 @@ def _png_problem(image, segments, folder: Path, pictures: Path) -> str:
 
 
 def _image_problem(image: CocoImage, path: Path) -> str:
-    """What is wrong with one image; files that are missing were told already."""
+    """Find what is wrong with one image; missing files were reported already."""
     try:
         as_annotated(read_image(path), (image.height, image.width), str(path))
     except FileNotFoundError:

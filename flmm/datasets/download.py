@@ -26,7 +26,7 @@ class IncompleteError(OSError):
 
 
 def remote_size(url: str) -> int | None:
-    """Bytes of a file on a server, or None when it does not say or cannot be reached."""
+    """Return the bytes of a file on a server, or None when it does not say or cannot be reached."""
     request = urllib.request.Request(url, method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
@@ -37,7 +37,7 @@ def remote_size(url: str) -> int | None:
 
 
 def download(url: str, path: Path, sha256: str | None = None, pause: float = PAUSE) -> None:
-    """Fetches a file; what is there of an earlier try is kept and gone on with.
+    """Fetch a file; what is there of an earlier try is kept and gone on with.
 
     The file appears under its name when it is complete. Until then it is NAME.part, and NAME.tag says which version of
     it the server sent.

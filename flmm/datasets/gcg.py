@@ -80,19 +80,19 @@ class Prediction:
 
 
 def annotation_files(root: str | Path, split: str) -> tuple[Path, Path]:
-    """The captions and the masks of a split, as they are named where they are published."""
+    """Return the captions and the masks of a split, as they are named where they are published."""
     folder = Path(root, ANNOTATIONS)
     return folder / f"{split}_gcg_coco_caption_gt.json", folder / f"{split}_gcg_coco_mask_gt.json"
 
 
 def picture(root: str | Path, image_id: Id) -> Path:
-    """The picture of an id; its folder is inside the annotations' root or beside it."""
+    """Return the picture of an id; its folder is inside the annotations' root or beside it."""
     inside, beside = Path(root, PICTURES), Path(root).parent / PICTURES
     return (beside if beside.is_dir() and not inside.is_dir() else inside) / f"{image_id}.jpg"
 
 
 def read_ground_truth(captions: str | Path, masks: str | Path) -> list[GroundTruth]:
-    """The annotated pictures, in the order of the captions' file.
+    """Return the annotated pictures, in the order of the captions' file.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -131,7 +131,7 @@ def read_images(captions: str | Path) -> dict[Id, tuple[int, int]]:
 
 
 def open_picture(root: str | Path, image_id: Id, size: tuple[int, int]) -> Image.Image:
-    """The picture of an id, in the orientation of its annotation, RGB (errors: `as_annotated`)."""
+    """Return the picture of an id, in the orientation of its annotation, RGB (errors: `as_annotated`)."""
     file = picture(root, image_id)
     if not any(size):
         return load_image(file)
@@ -147,7 +147,7 @@ def _rle(region: Any, size: tuple[int, int] | None, source: str) -> RLE:
 
 
 def read_prediction(file: str | Path, size: tuple[int, int] | None = None) -> Prediction:
-    """A prediction; GLaMM's older form, inside an object of one entry, is read as well.
+    """Return a prediction; GLaMM's older form, inside an object of one entry, is read as well.
 
     Raises:
         FileNotFoundError: No such file.
@@ -173,7 +173,7 @@ def _are(values: Any, kind: type) -> bool:
 
 
 def read_predictions(folder: str | Path, truths: Sequence[GroundTruth]) -> list[Prediction]:
-    """The predictions `<image_id>.json` of a folder for every annotated picture.
+    """Return the predictions `<image_id>.json` of a folder for every annotated picture.
 
     Raises:
         FileNotFoundError: When some are missing: metrics of the others would be of other data.

@@ -134,7 +134,7 @@ def _fault(content: bytes) -> str:
 
 
 def usable_backend(backend_args: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The backend arguments, or none when they ask for petrel and its client is not installed."""
+    """Return the backend arguments, or none when they ask for petrel and its client is not installed."""
     petrel = backend_args is not None and backend_args.get("backend") == "petrel"
     if backend_args is None or (petrel and find_spec("petrel_client") is None):
         return None

@@ -1,4 +1,4 @@
-"""Image processor of MiniGemini (MGM): the model's own towers resize and normalise later."""
+"""Image processor of MiniGemini (MGM): the towers of the model resize and normalize later."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +9,12 @@ from flmm.datasets.padding import pad_to_square, rgb_arrays
 
 
 class Pad2Square:
-    """Pads a picture to a square at its own resolution; `pixel_values` are PIL images.
+    """Pad a picture to a square at its own resolution; `pixel_values` are PIL images.
 
     Data sets need `image2tensor=False` with it.
 
     Args:
-        image_mean: RGB colour of the padding, 0 to 255; the default is CLIP's mean colour.
+        image_mean: RGB color of the padding, 0 to 255; the default is the mean color of CLIP.
     """
 
     def __init__(self, image_mean: Sequence[int] = (122, 116, 104)) -> None:

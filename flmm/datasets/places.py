@@ -10,7 +10,7 @@ SEARCH_SECONDS = 10
 
 
 def overlap(one: Span, other: Span) -> bool:
-    """Whether two spans share a character."""
+    """Tell whether two spans share a character."""
     return one[0] < other[1] and other[0] < one[1]
 
 

@@ -50,7 +50,7 @@ def concat_datasets(
 
 
 def repeated(data: Any, weight: float) -> Any:
-    """A data set passed through `weight` times; of a part of a pass, items at equal distances."""
+    """Return a data set passed through `weight` times; of a part of a pass, items at equal distances."""
     if weight == 1:
         return data
     whole, part = divmod(weight, 1)
@@ -125,7 +125,7 @@ class PNGDataset(ReadsSamples, Dataset):
         )
 
     def _masks(self, path: Path, phrases: Sequence[Segment]) -> torch.Tensor:
-        """[M, H, W] uint8 from a panoptic PNG."""
+        """Return [M, H, W] uint8 from a panoptic PNG."""
         ids = segment_map(path)
         parts = {i: ids == i for phrase in phrases for i in phrase.ids}
         absent = sorted(i for i, part in parts.items() if not part.any())
@@ -139,6 +139,6 @@ class PNGDataset(ReadsSamples, Dataset):
 
 
 def caption_pieces(segments: Sequence[Segment]) -> list[tuple[str, int]]:
-    """The segments of a caption as (words, phrase index or -1)."""
+    """Return the segments of a caption as (words, phrase index or -1)."""
     number = itertools.count()
     return [(segment.words, next(number) if segment.is_phrase else NO_PHRASE) for segment in segments]

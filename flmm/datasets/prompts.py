@@ -24,7 +24,7 @@ class Turn:
 
 
 class ChatFormat:
-    """Writes conversations as a config's `prompt_template` and `prompt` say.
+    """Write conversations as a config's `prompt_template` and `prompt` say.
 
     Args:
         template: `INSTRUCTION` holds `{input}`, the place of a question. Optional: `FOLLOW_UP`, the instruction of
@@ -76,7 +76,7 @@ class ChatFormat:
         return ids
 
     def asked(self, turn: Turn) -> str:
-        """The text of a question with its pictures: where it holds PICTURE, else in front."""
+        """Return the text of a question with its pictures: where it holds PICTURE, else in front."""
         count = turn.question.count(PICTURE)
         if count == 0:
             return self.picture * turn.pictures + turn.question
@@ -111,7 +111,7 @@ class ChatFormat:
 
 
 def split_prompt(prompt: str, image_token: str, tokenizer: Any) -> tuple[str, str]:
-    """Cuts a prompt where the question begins: what is said about the picture, and what surrounds the picture.
+    """Cut a prompt where the question begins: what is said about the picture, and what surrounds the picture.
 
     A picture is surrounded by all that comes before it, and by the special tokens and white space behind it, such as
     Qwen's `<|vision_end|>`.

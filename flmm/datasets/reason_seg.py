@@ -47,11 +47,11 @@ class Question:
 
     @property
     def text(self) -> str:
-        """The query that evaluation uses."""
+        """Return the query that evaluation uses."""
         return self.texts[0]
 
     def mask(self, height: int, width: int) -> np.ndarray:
-        """[height, width] uint8: 0 background, 1 target, 255 ignored; smaller polygons lie over larger ones."""
+        """Return [height, width] uint8: 0 background, 1 target, 255 ignored; smaller polygons lie over larger ones."""
         areas = [int(_painted(np.zeros((height, width), np.uint8), shape, 1).sum()) for shape in self.shapes]
         mask = np.zeros((height, width), np.uint8)
         for index in np.argsort(areas)[::-1]:
@@ -60,13 +60,13 @@ class Question:
 
 
 def _painted(mask: np.ndarray, shape: Shape, value: int) -> np.ndarray:
-    """The mask with a polygon painted into it, its outline included."""
+    """Return the mask with a polygon painted into it, its outline included."""
     cv2.polylines(mask, [shape.points], True, value, 1)
     return cv2.fillPoly(mask, [shape.points], value)
 
 
 def read_question(file: str | Path) -> Question:
-    """The annotation of a picture.
+    """Return the annotation of a picture.
 
     Raises:
         FileNotFoundError: No such file, or no picture of its name beside it.
@@ -108,7 +108,7 @@ def _value(label: str) -> int:
 
 
 def _points(points: Any) -> np.ndarray:
-    """[N, 2] whole pixels, cut off as the published code cuts them."""
+    """Return [N, 2] whole pixels, cut off as the published code cuts them."""
     array = np.array(points, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 2 or not len(array) or not np.isfinite(array).all():
         raise ValueError(f"a polygon must be a list of [x, y], this one is an array {array.shape}: {str(points)[:60]}")
@@ -123,7 +123,7 @@ def _picture(file: Path) -> Path:
 
 
 def annotation_files(root: str | Path, split: str) -> list[Path]:
-    """The annotations of a split, sorted by name.
+    """Return the annotations of a split, sorted by name.
 
     Raises:
         FileNotFoundError: When there is none.
@@ -169,6 +169,6 @@ class ReasonSeg(Sequence[Question]):
 
 
 def open_question(question: Question) -> tuple[Image.Image, np.ndarray]:
-    """The picture, upright as its annotator saw it, and its mask [H, W] (errors: `load_image`)."""
+    """Return the picture, upright as its annotator saw it, and its mask [H, W] (errors: `load_image`)."""
     image = load_image(question.image)
     return image, question.mask(image.height, image.width)

@@ -43,7 +43,7 @@ def read_instances(path: str | Path) -> tuple[dict[int, CocoImage], dict[int, In
 
 
 def read_refs(path: str | Path) -> list[Ref]:
-    """The references of a refs(...).p, each a dict with a split.
+    """Return the references of a refs(...).p, each a dict with a split.
 
     Raises:
         FileNotFoundError: No such file.
@@ -105,7 +105,7 @@ def _short(value: Any) -> str:
 def read_items(
     refs_file: str | Path, instances_file: str | Path, split: str, text_mode: str = "original"
 ) -> list[dict[str, Any]]:
-    """The images of a split with their expressions, as items of mmdet's RefCocoDataset.
+    """Return the images of a split with their expressions, as items of mmdet's RefCocoDataset.
 
     Items and their order equal those of mmdet 3.3.0: of two references to one object the later one's sentences
     are used at the place of the first, and images come in the order of a Python set of their ids.
@@ -150,14 +150,14 @@ def read_items(
 
 
 def _objects(refs: Sequence[Ref], split: str) -> dict[Any, Ref]:
-    """The reference of each object of a split, by annotation id; fields that are missing are told later."""
+    """Return the reference of each object of a split, by annotation id; missing fields are reported later."""
     by_id = {ref.get("ref_id"): ref for ref in refs}
     chosen = [by_id[ref.get("ref_id")] for ref in refs if ref["split"] == split]
     return {ref.get("ann_id"): ref for ref in chosen}
 
 
 def _by_image(refs: Collection[Ref]) -> dict[int, list[Ref]]:
-    """The references of each image, images in the order of the set of their ids."""
+    """Return the references of each image, images in the order of the set of their ids."""
     found: dict[int, list[Ref]] = {image: [] for image in {int(ref["image_id"]) for ref in refs}}
     for ref in refs:
         found[int(ref["image_id"])].append(ref)

@@ -14,7 +14,7 @@ RLE = dict[str, Any]
 
 
 def as_rle(region: Any, size: tuple[int, int] | None = None) -> RLE:
-    """A region as COCO's compressed run lengths, `counts` as text.
+    """Return a region as COCO's compressed run lengths, `counts` as text.
 
     Args:
         region: Run lengths, compressed or as numbers, {"size": [height, width], "counts": ...}; or a polygon
@@ -34,7 +34,7 @@ def as_rle(region: Any, size: tuple[int, int] | None = None) -> RLE:
 
 
 def as_mask(region: Any, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A region as a boolean mask [H, W]; see `as_rle`."""
+    """Return a region as a boolean mask [H, W]; see `as_rle`."""
     return decode_mask(as_rle(region, size))
 
 
@@ -81,7 +81,7 @@ def _size(size: Any) -> tuple[int, int]:
 
 
 def _polygons(region: Any) -> list[Any]:
-    """A polygon, or several, as a list of polygons."""
+    """Return a polygon, or several, as a list of polygons."""
     if not isinstance(region, Sequence) or isinstance(region, str | bytes) or not len(region):
         raise ValueError(f"{str(region)[:60]!r} is neither run lengths nor polygons")
     first = region[0]

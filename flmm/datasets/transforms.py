@@ -16,7 +16,7 @@ from flmm.masks import segmentation_problem
 
 
 class PILLoadImageFromFile(BaseTransform):
-    """Loads `img_path` as a PIL picture into `img`, and its (height, width) as `img_shape` and `ori_shape`.
+    """Load `img_path` as a PIL picture into `img`, and its (height, width) as `img_shape` and `ori_shape`.
 
     Where `height` and `width` say how it was annotated, a picture that only fits when turned as its EXIF entry says is
     turned, and one of another size is refused: polygons would be drawn at the wrong places.

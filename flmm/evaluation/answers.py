@@ -35,7 +35,7 @@ Found = tuple[str, list[str], Grounding | None]  # answer, grounded phrases, mas
 
 
 def evaluate_reason_seg(evaluation: Evaluation, split: str, variant: str) -> Metrics:
-    """Computes gIoU and cIoU of a split, per kind of mask and length of query.
+    """Compute gIoU and cIoU of a split, per kind of mask and length of query.
 
     Args:
         evaluation: The model; `data_root` is the folder of ReasonSeg.
@@ -97,7 +97,7 @@ def query(question: Question) -> str:
 
 
 def reason_seg_records(find: Callable[[Image.Image, Question], Found], questions: Sequence[Question]) -> list[Record]:
-    """The records of questions: the answer, and pixels of intersection and union of each kind of mask."""
+    """Return the records of questions: the answer, and pixels of intersection and union of each kind of mask."""
     records = []
     for question in questions:
         with naming_files([question.image.name]):
@@ -148,7 +148,7 @@ def _summary(records: Sequence[Record], kind: str) -> Metrics:
 
 
 def infer_gcg(evaluation: Evaluation, split: str, question: str, max_new_tokens: int) -> Path:
-    """Describes and grounds the pictures of a split; returns the folder of predictions in the published format.
+    """Describe and ground the pictures of a split; return the folder of predictions in the published format.
 
     Args:
         evaluation: The model; `data_root` is the folder of GranD-f.

@@ -25,11 +25,11 @@ class BoxMetric:
     _ious: list[float] = field(default_factory=list)
 
     def update(self, ious: Tensor | Sequence[float]) -> None:
-        """Adds the IoU, 0..1, of M pairs of boxes."""
+        """Add the IoU, 0..1, of M pairs of boxes."""
         self._ious += to_list(ious)
 
     def merge(self, other: "BoxMetric") -> None:
-        """Adds the boxes that another accumulator has seen."""
+        """Add the boxes that another accumulator has seen."""
         self._ious += other._ious
 
     def compute(self) -> dict[str, float | None]:

@@ -66,7 +66,7 @@ def _words(texts: Texts) -> dict[Any, list[str]]:
 
 
 def text_similarity(name: str | None) -> Similarity | None:
-    """The similarity of phrases by name.
+    """Return the similarity of phrases by name.
 
     Args:
         name: 'exact' for 1 or 0 (equal after lower-casing), or a text encoder of the Hugging Face hub or of a folder;

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def attention_cluster(maps: np.ndarray, seed: int = 0, tries: int = 10) -> np.ndarray:
-    """Splits a picture in two by its attention, and keeps the part that gets more of it.
+    """Split a picture in two by its attention, and keep the part that gets more of it.
 
     The reference keeps the part that fits the ground truth better, which nobody has for a new picture.
 

@@ -28,7 +28,7 @@ Scores = dict[str, float | None]
 def evaluate_gcg(
     predictions: str | Path, captions: str | Path, masks: str | Path, similarity: str | None
 ) -> tuple[Scores, list[str]]:
-    """Scores a folder of predictions.
+    """Score a folder of predictions.
 
     Args:
         predictions: Folder with `<image_id>.json` of every annotated picture.

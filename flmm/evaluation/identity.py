@@ -46,7 +46,7 @@ def _named(*nodes: Any, key: str = "") -> Iterator[str]:
 
 
 def _state(name: str) -> str:
-    """Digest of a file or folder, the commit of a hub repository, or nothing for what is neither."""
+    """Return the digest of a file or folder, the commit of a hub repository, or nothing for what is neither."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 

@@ -12,7 +12,7 @@ class NoTargetMetric:
     _phrases: list[tuple[bool, bool, float]] = field(default_factory=list)
 
     def update(self, areas: Sequence[int], pixels: Sequence[int], ious: Sequence[float]) -> None:
-        """Adds M phrases: pixels of the true mask (0 for no target), of the mask that is found, and their IoU.
+        """Add M phrases: pixels of the true mask (0 for no target), of the mask that is found, and their IoU.
 
         Raises:
             ValueError: When the three do not have the same length.
@@ -22,7 +22,7 @@ class NoTargetMetric:
         self._phrases += [(area > 0, found > 0, iou) for area, found, iou in zip(areas, pixels, ious, strict=True)]
 
     def merge(self, other: "NoTargetMetric") -> None:
-        """Adds the phrases that another accumulator has seen."""
+        """Add the phrases that another accumulator has seen."""
         self._phrases += other._phrases
 
     def compute(self) -> dict[str, float | None]:

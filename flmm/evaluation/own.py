@@ -32,7 +32,7 @@ def evaluate_own(evaluation: Evaluation, file: str | Path, root: str | Path | No
 
 
 def own_summary(records: list[Record]) -> Metrics:
-    """Metrics of records, per kind of mask."""
+    """Return the metrics of records, per kind of mask."""
     phrases = [phrase for record in records for phrase in record["phrases"]]
     kinds = [kind for kind in KINDS if phrases and kind in phrases[0]]
     return {"images": len(records), "phrases": len(phrases), **{kind: _of_kind(phrases, kind) for kind in kinds}}

@@ -71,7 +71,7 @@ class PNGMetric:
     _phrases: list[_Phrase] = field(default_factory=list)
 
     def update(self, ious: Numbers, pixel_accuracies: Numbers, is_thing: Flags, is_plural: Flags) -> None:
-        """Adds M phrases: IoU and pixel accuracy in 0..1, and the groups they belong to.
+        """Add M phrases: IoU and pixel accuracy in 0..1, and the groups they belong to.
 
         Raises:
             ValueError: When the four do not have the same length.
@@ -83,7 +83,7 @@ class PNGMetric:
         self._phrases += [_Phrase(*row) for row in zip(*columns, strict=True)]
 
     def merge(self, other: "PNGMetric") -> None:
-        """Adds the phrases that another accumulator has seen."""
+        """Add the phrases that another accumulator has seen."""
         self._phrases += other._phrases
 
     def compute(self) -> dict[str, dict[str, float | None]]:

@@ -35,7 +35,7 @@ def word_support(logits: Tensor, token_ids: Tensor, phrase_ids: Tensor, count: i
 
 
 def area_under_curve(present: Sequence[float], absent: Sequence[float]) -> float:
-    """Share of pairs in which what is present has the higher score, 0..1; equal scores count half.
+    """Return the share of pairs in which what is present has the higher score, 0..1; equal scores count half.
 
     Args:
         present: Scores of what is in its picture.

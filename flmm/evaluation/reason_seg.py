@@ -12,7 +12,7 @@ QUERIES = ("overall", "short", "long")
 
 
 def count_pixels(prediction: Any, truth: Any) -> tuple[int, int]:
-    """Counts the pixels of intersection and union outside of what is ignored.
+    """Count the pixels of intersection and union outside of what is ignored.
 
     Args:
         prediction: [H, W] bool.
@@ -37,7 +37,7 @@ class ReasonSegMetric:
     _pixels: list[tuple[int, int]] = field(default_factory=list)
 
     def update(self, intersections: Sequence[int], unions: Sequence[int]) -> None:
-        """Adds pictures by their intersection and union in pixels.
+        """Add pictures by their intersection and union in pixels.
 
         Raises:
             ValueError: When the two do not have the same length.
@@ -47,7 +47,7 @@ class ReasonSegMetric:
         self._pixels += zip(intersections, unions, strict=True)
 
     def merge(self, other: "ReasonSegMetric") -> None:
-        """Adds the pictures that another accumulator has seen."""
+        """Add the pictures that another accumulator has seen."""
         self._pixels += other._pixels
 
     def compute(self) -> dict[str, float | None]:
@@ -63,7 +63,7 @@ class ReasonSegMetric:
 
 
 def reason_seg_metrics(predictions: Sequence[Any], truths: Sequence[Any]) -> dict[str, float | None]:
-    """Computes LISA's gIoU and cIoU of masks.
+    """Compute LISA's gIoU and cIoU of masks.
 
     Args:
         predictions: N masks [H, W] bool; arrays or tensors.

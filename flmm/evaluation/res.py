@@ -19,7 +19,7 @@ class RESMetric:
     _unions: list[int] = field(default_factory=list)
 
     def update(self, intersections: Counts, unions: Counts) -> None:
-        """Adds M masks by their intersection and union with the ground truth, in pixels.
+        """Add M masks by their intersection and union with the ground truth, in pixels.
 
         Raises:
             ValueError: When the two do not have the same length.
@@ -31,7 +31,7 @@ class RESMetric:
         self._unions += unions
 
     def merge(self, other: "RESMetric") -> None:
-        """Adds the masks that another accumulator has seen."""
+        """Add the masks that another accumulator has seen."""
         self._intersections += other._intersections
         self._unions += other._unions
 

@@ -66,7 +66,7 @@ def evaluation_arguments(
     """The command line that all evaluations share."""
     parser = arguments(description, splits, default)
     add = parser.add_argument
-    add("--overwrite", action="store_true", help="evaluate anew what the output folder holds already")
+    add("--overwrite", action="store_true", help="evaluate again what the output folder holds already")
     add("--batch-size", type=_positive, default=1, help="pictures (PNG: captions) that are read together")
     add("--workers", type=int, default=4 if torch.cuda.is_available() else 0, help="loader processes")
     return parser

@@ -23,7 +23,7 @@ class Ratio:
 
     @property
     def value(self) -> float:
-        """The figure in percent; NaN over nothing."""
+        """Return the figure in percent; NaN over nothing."""
         return float(_percent(self.tops.sum(), self.bottoms.sum()))
 
 
@@ -56,7 +56,7 @@ def confidence(ratio: Ratio, seed: int = 0, resamples: int = RESAMPLES) -> Inter
 
 
 def compare(one: Ratio, other: Ratio, seed: int = 0, resamples: int = RESAMPLES) -> Difference:
-    """The difference other - one: paired bootstrap for its interval, a paired permutation test for its p.
+    """Return the difference other - one: paired bootstrap for its interval, a paired permutation test for its p.
 
     The test swaps the two runs in randomly chosen pictures; p is the share of swaps whose difference is as large.
 

@@ -15,7 +15,7 @@ Rows = Iterable[Iterable[Any]]
 
 
 def print_table(title: str, header: Iterable[str], rows: Rows) -> None:
-    """Prints a table: numbers with two decimals to the right, None as a dash."""
+    """Print a table: numbers with two decimals to the right, None as a dash."""
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(header):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
@@ -32,7 +32,7 @@ def cell(value: Any) -> str:
 
 
 def kinds_of(metrics: Mapping[str, Any]) -> list[str]:
-    """The kinds of masks that metrics were computed for."""
+    """Return the kinds of masks that metrics were computed for."""
     return [kind for kind in ("refined", "coarse") if kind in metrics]
 
 

@@ -13,7 +13,7 @@ IMAGE_TOKEN = "<image_placeholder>"
 
 
 class DeepseekVLBackbone(Backbone):
-    """DeepSeek-VL as the pipeline sees it.
+    """Read samples with DeepSeek-VL.
 
     Args:
         model: MultiModalityCausalLM.
@@ -26,12 +26,12 @@ class DeepseekVLBackbone(Backbone):
 
     @property
     def decoder(self) -> nn.Module:
-        """The Llama decoder."""
+        """Return the Llama decoder."""
         return self.model.model.language_model
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """Puts the image features in the places of the placeholders."""
+        """Put the image features in the places of the placeholders."""
         vision = self.model.config.vision_config
         side = vision.image_size // vision.patch_size
         size = getattr(self.model.config, "high_res_vision_config", vision).image_size  # of the finer tower, if two
@@ -46,7 +46,7 @@ class DeepseekVLBackbone(Backbone):
 
 
 def placeholder_id(tokenizer: Any) -> int:
-    """Id of the image placeholder; ValueError for a tokenizer without it."""
+    """Return the id of the image placeholder; ValueError for a tokenizer without it."""
     index = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     if index is None or index == tokenizer.unk_token_id:
         raise ValueError(f"the tokenizer has no {IMAGE_TOKEN!r}: name the tokenizer of the DeepSeek-VL repository")
@@ -54,7 +54,7 @@ def placeholder_id(tokenizer: Any) -> int:
 
 
 class FrozenDeepseekVL(FrozenLMM):
-    """Coarse masks from a frozen DeepSeek-VL.
+    """Predict coarse masks from a frozen DeepSeek-VL.
 
     Args:
         model: MultiModalityCausalLM or its config.
@@ -67,4 +67,4 @@ class FrozenDeepseekVL(FrozenLMM):
 
 
 class FrozenDeepseekVLSAM(RequireSAM, FrozenDeepseekVL):
-    """Coarse masks from a frozen DeepSeek-VL, refined by SAM."""
+    """Predict coarse masks from a frozen DeepSeek-VL and refine them by SAM."""

@@ -15,16 +15,16 @@ from hpt.modeling_projector import ProjectorModel
 
 
 class HPTBackbone(Backbone):
-    """HPT as the pipeline sees it."""
+    """Read samples with HPT."""
 
     @property
     def decoder(self) -> nn.Module:
-        """The Llama decoder."""
+        """Return the Llama decoder."""
         return self.model.llm.get_decoder()
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """Puts the projected features in the places of the image tokens."""
+        """Put the projected features in the places of the image tokens."""
         size = self.model.image_size
         pixels = torch.stack([checked_pixels(picture, "HPT", (3, size, size)) for picture in pictures_of(sample)])
         features = list(self.model.image_features(pixels.to(self.device, self.model.dtype)))  # P x [h*w, D]
@@ -35,11 +35,11 @@ class HPTBackbone(Backbone):
 
     @property
     def vocabulary(self) -> nn.Module:
-        """That of the language model."""
+        """Return the vocabulary layer of the language model."""
         return self.model.llm.get_output_embeddings()
 
     def generate(self, **inputs: Any) -> Tensor:
-        """Lets the language model go on."""
+        """Let the language model go on."""
         return self.model.llm.generate(**inputs)
 
 
@@ -54,7 +54,7 @@ def with_our_projector(config: Any) -> Any:
 
 
 class FrozenHPT(FrozenLMM):
-    """Coarse masks from a frozen HPT.
+    """Predict coarse masks from a frozen HPT.
 
     Args:
         llm: Causal language model or its config.
@@ -80,4 +80,4 @@ class FrozenHPT(FrozenLMM):
 
 
 class FrozenHPTSAM(RequireSAM, FrozenHPT):
-    """Coarse masks from a frozen HPT, refined by SAM."""
+    """Predict coarse masks from a frozen HPT and refine them by SAM."""

@@ -10,16 +10,16 @@ from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 
 
 class LlavaBackbone(Backbone):
-    """LLaVA-1.5 as the pipeline sees it."""
+    """Read samples with LLaVA-1.5."""
 
     @property
     def decoder(self) -> nn.Module:
-        """The Llama decoder."""
+        """Return the Llama decoder."""
         return self.model.get_decoder()
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """Puts the CLIP features in the places of the image tokens."""
+        """Put the CLIP features in the places of the image tokens."""
         vision = self.model.config.vision_config
         shape = (3, vision.image_size, vision.image_size)
         pixels = torch.stack([checked_pixels(picture, "LLaVA-1.5", shape) for picture in pictures_of(sample)])
@@ -31,7 +31,7 @@ class LlavaBackbone(Backbone):
 
 
 class FrozenLlava(FrozenLMM):
-    """Coarse masks from a frozen LLaVA-1.5.
+    """Predict coarse masks from a frozen LLaVA-1.5.
 
     Args:
         model: The LLaVA model or its config.
@@ -43,4 +43,4 @@ class FrozenLlava(FrozenLMM):
 
 
 class FrozenLlavaSAM(RequireSAM, FrozenLlava):
-    """Coarse masks from a frozen LLaVA-1.5, refined by SAM."""
+    """Predict coarse masks from a frozen LLaVA-1.5 and refine them by SAM."""

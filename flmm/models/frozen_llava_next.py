@@ -10,7 +10,7 @@ from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 
 
 class LlavaNextBackbone(Backbone):
-    """LLaVA-NeXT as the pipeline sees it."""
+    """Read samples with LLaVA-NeXT."""
 
     channel_order: Literal["view", "layer"] = "view"
     views_include_padding = False
@@ -18,17 +18,17 @@ class LlavaNextBackbone(Backbone):
 
     @property
     def decoder(self) -> nn.Module:
-        """The Vicuna or Mistral decoder."""
+        """Return the Vicuna or Mistral decoder."""
         return self.model.get_decoder()
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """Puts the packed features of both views in the places of the image tokens."""
+        """Put the packed features of both views in the places of the image tokens."""
         pictures = pictures_of(sample)
         sizes = [(int(picture["image_sizes"][0]), int(picture["image_sizes"][1])) for picture in pictures]
         views = [self.model.view_positions(size) for size in sizes]
         pixels = (checked_pixels(picture, "LLaVA-NeXT").to(self.device, self.model.dtype) for picture in pictures)
-        features = [self.model.packed_features(own, size) for own, size in zip(pixels, sizes, strict=True)]
+        features = [self.model.packed_features(picture, size) for picture, size in zip(pixels, sizes, strict=True)]
         embedding, image_token_id = self.model.get_input_embeddings(), self.model.config.image_token_id
         embeds, mask_ids, images = self.spliced(sample, features, image_token_id, embedding)
         places = [image[view.to(self.device)] for image, both in zip(images, views, strict=True) for view in both]
@@ -36,7 +36,7 @@ class LlavaNextBackbone(Backbone):
 
 
 class FrozenLlavaNext(FrozenLMM):
-    """Coarse masks from a frozen LLaVA-NeXT.
+    """Predict coarse masks from a frozen LLaVA-NeXT.
 
     Args:
         model: The LLaVA-NeXT model or its config.
@@ -48,4 +48,4 @@ class FrozenLlavaNext(FrozenLMM):
 
 
 class FrozenLlavaNextSAM(RequireSAM, FrozenLlavaNext):
-    """Coarse masks from a frozen LLaVA-NeXT, refined by SAM."""
+    """Predict coarse masks from a frozen LLaVA-NeXT and refine them by SAM."""

@@ -14,29 +14,29 @@ from mgm.constants import IMAGE_TOKEN_INDEX
 
 
 class MGMBackbone(Backbone):
-    """MGM as the pipeline sees it."""
+    """Read samples with MGM."""
 
     channel_order = "layer"
     resize_before_merge = True
 
     @property
     def num_views(self) -> int:  # type: ignore[override]
-        """Two in HD: the whole picture and its tiles."""
+        """Return two in HD: the whole picture and its tiles."""
         return 1 + bool(self.model.config.image_global)
 
     @property
     def decoder(self) -> nn.Module:
-        """The Llama or Gemma decoder."""
+        """Return the Llama or Gemma decoder."""
         return self.model.model
 
     @property
     def max_length(self) -> int:
-        """The longest sequence, which MGM's own config states."""
+        """Return the longest sequence, which the config of MGM states."""
         return self.model.config.tokenizer_model_max_length
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """Puts the tokens of the pictures in the places of the image tokens."""
+        """Put the tokens of the pictures in the places of the image tokens."""
         pixels = self.model.process_images([square(picture["pixel_values"]) for picture in pictures_of(sample)])
         features = self.model.encode_images(*pixels)  # [N, P*h*w, D]
         input_ids = sample["input_ids"].to(self.device)
@@ -49,13 +49,13 @@ class MGMBackbone(Backbone):
         return Tokens({"inputs_embeds": embeds}, mask_ids, views)
 
     def generate(self, **inputs: Any) -> Tensor:
-        """Skips MGM's own `generate`, which expects pictures: they are in the embeddings already."""
+        """Skip the `generate` of MGM, which expects pictures: they are in the embeddings already."""
         generate: Any = GenerationMixin.generate
         return generate(self.model, **inputs)
 
 
 def square(picture: Any) -> Image.Image:
-    """The padded picture of a sample, after checking that it is one.
+    """Return the padded picture of a sample, after checking that it is one.
 
     Raises:
         ValueError: When it is not a square PIL image.
@@ -70,7 +70,7 @@ def square(picture: Any) -> Image.Image:
 
 
 def views_of(image: Tensor, grid: int, has_global: bool) -> list[Tensor]:
-    """Lays image positions out: the whole picture first (if any), then the tiles joined to one view.
+    """Lay image positions out: the whole picture first (if any), then the tiles joined to one view.
 
     Args:
         image: [P*h*w] positions, h = w, P = grid² (+ 1).
@@ -86,7 +86,7 @@ def views_of(image: Tensor, grid: int, has_global: bool) -> list[Tensor]:
 
 
 class FrozenMGM(FrozenLMM):
-    """Coarse masks from a frozen MGM.
+    """Predict coarse masks from a frozen MGM.
 
     Args:
         model: The MGM model or its config.
@@ -98,4 +98,4 @@ class FrozenMGM(FrozenLMM):
 
 
 class FrozenMGMSAM(RequireSAM, FrozenMGM):
-    """Coarse masks from a frozen MGM, refined by SAM."""
+    """Predict coarse masks from a frozen MGM and refine them by SAM."""

@@ -23,7 +23,7 @@ class QwenBackbone(Backbone):
 
     @property
     def decoder(self) -> nn.Module:
-        """The Qwen2.5 decoder."""
+        """Return the Qwen2.5 decoder."""
         return self.model.model.language_model
 
     def prompt(self, sample: dict[str, Any]) -> Tokens:
@@ -48,7 +48,7 @@ class QwenBackbone(Backbone):
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """Puts the image features in the places of the image tokens."""
+        """Put the image features in the places of the image tokens."""
         lmm, prompt = self.model.model, self.prompt(sample)
         input_ids, types, grid = (prompt.inputs[key] for key in ("input_ids", "mm_token_type_ids", "image_grid_thw"))
         embeds = lmm.get_input_embeddings()(input_ids)
@@ -69,12 +69,12 @@ def grid_of(sample: dict[str, Any]) -> Tensor:
 
 
 def patches_shape(grid: Tensor, vision: Any) -> tuple[int, int]:
-    """Shape of a picture's `pixel_values`: a row of pixels per patch."""
+    """Return the shape of a picture's `pixel_values`: a row of pixels per patch."""
     return int(grid.prod()), vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
 
 
 def check_image_token(model: Any, tokenizer: Any) -> None:
-    """Refuses a tokenizer whose image token is not the one that the LMM replaces by features."""
+    """Refuse a tokenizer whose image token is not the one that the LMM replaces by features."""
     token, expected = "<|image_pad|>", model.config.image_token_id
     if (index := tokenizer.convert_tokens_to_ids(token)) != expected:
         raise ValueError(
@@ -84,7 +84,7 @@ def check_image_token(model: Any, tokenizer: Any) -> None:
 
 
 class FrozenQwen(FrozenLMM):
-    """Coarse masks from a frozen Qwen2.5-VL.
+    """Predict coarse masks from a frozen Qwen2.5-VL.
 
     Args:
         model: CustomQwenForConditionalGeneration (or transformers' own class) or its config.
@@ -101,4 +101,4 @@ class FrozenQwen(FrozenLMM):
 
 
 class FrozenQwenSAM(RequireSAM, FrozenQwen):
-    """Coarse masks from a frozen Qwen2.5-VL, refined by SAM."""
+    """Predict coarse masks from a frozen Qwen2.5-VL and refine them by SAM."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def fold_rows(weights: Tensor, views: list[Tensor], resize_to: tuple[int, int] | None = None) -> list[Tensor]:
-    """Lays the columns of attention rows out as pictures.
+    """Lay the columns of attention rows out as pictures.
 
     Args:
         weights: [A, T, S] attention of T tokens to the whole sequence.
@@ -24,23 +24,23 @@ def fold_rows(weights: Tensor, views: list[Tensor], resize_to: tuple[int, int] |
 
 
 def rows_by_phrase(phrase_ids: Tensor) -> list[Tensor]:
-    """Where the rows of each phrase are: `phrase_ids` [T] -> M tensors of positions in 0..T-1.
+    """Find the rows of each phrase: `phrase_ids` [T] -> M tensors of positions in 0..T-1.
 
     It waits for the device; what is indexed with its result does not, in however many layers.
     """
     ids, device = phrase_ids.tolist(), phrase_ids.device
     rows = [[row for row, own in enumerate(ids) if own == m] for m in range(max(ids) + 1)]
-    return [torch.tensor(own, device=device) for own in rows]
+    return [torch.tensor(positions, device=device) for positions in rows]
 
 
 def merge_rows(maps: Tensor, rows: Sequence[Tensor], merge: Literal["mean", "max"]) -> Tensor:
-    """Merges the `rows` of each phrase: [A, T, h, w] -> [A, M, h, w]."""
-    phrases = (maps[:, own] for own in rows)
-    return torch.stack([own.mean(1) if merge == "mean" else own.amax(1) for own in phrases], dim=1)
+    """Merge the `rows` of each phrase: [A, T, h, w] -> [A, M, h, w]."""
+    phrases = (maps[:, positions] for positions in rows)
+    return torch.stack([phrase.mean(1) if merge == "mean" else phrase.amax(1) for phrase in phrases], dim=1)
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes [..., h, w] bilinearly in float32 (align_corners=False) and returns the dtype of `maps`."""
+    """Resize [..., h, w] bilinearly in float32 (align_corners=False); return the dtype of `maps`."""
     if maps.shape[-2:] == torch.Size(size):
         return maps
     resized = F.interpolate(maps.float().flatten(0, -3)[None], size=size, mode="bilinear")[0]
@@ -48,13 +48,13 @@ def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def finest_size(views: list[Tensor]) -> tuple[int, int]:
-    """Grid (h, w) of the view with most tokens."""
+    """Return the grid (h, w) of the view with most tokens."""
     h, w = max((view.shape[-2:] for view in views), key=lambda size: size[0] * size[1])
     return h, w
 
 
 def stack_maps(attention: list[Tensor], channel_order: Literal["view", "layer"]) -> Tensor:
-    """Stacks views, layers and heads as channels, in the order that released weights expect.
+    """Stack views, layers and heads as channels, in the order that released weights expect.
 
     Args:
         attention: V tensors [L, A, M, h, w]; coarser ones are resized to the finest grid.
@@ -71,18 +71,18 @@ def stack_maps(attention: list[Tensor], channel_order: Literal["view", "layer"])
 
 
 def weigh_layers(hidden: Tensor, layer_weights: Tensor) -> Tensor:
-    """Sums hidden states [L, T, D] over layers with softmax(`layer_weights` [L]) -> [T, D]."""
+    """Sum hidden states [L, T, D] over layers with softmax(`layer_weights` [L]) -> [T, D]."""
     weights = layer_weights.softmax(0)
     return (hidden.to(weights.dtype) * weights[:, None, None]).sum(0)
 
 
 def split_by_phrase(embeddings: Tensor, rows: Sequence[Tensor]) -> list[Tensor]:
-    """Splits [T_total, D] into M tensors [T, D]; `rows` as of `rows_by_phrase`."""
-    return [embeddings[own] for own in rows]
+    """Split [T_total, D] into M tensors [T, D]; `rows` as of `rows_by_phrase`."""
+    return [embeddings[positions] for positions in rows]
 
 
 def crop_to_picture(masks: Tensor, meta_data: dict[str, Any]) -> Tensor:
-    """Crops masks that show the padded image to the picture, with the reference's rounding.
+    """Crop masks of the padded image to the picture, with the reference's rounding.
 
     Args:
         masks: [M, h, w], any resolution of the padded image. Of a very thin picture one row or column is kept.

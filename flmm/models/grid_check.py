@@ -1,4 +1,4 @@
-"""Does a backbone know where its image tokens lie? A bright square must change the tokens at its own place, most.
+"""Does a backbone know where its image tokens lie? A bright square must change the tokens at its place most.
 
 No weights need to be trained for that: the embeddings of the image tokens, as the decoder reads them, are compared with
 those of the same picture without the square.
@@ -24,7 +24,7 @@ ENOUGH = 0.75  # right grids score above 0.85 with random weights, attention in 
 
 @dataclass(frozen=True)
 class Place:
-    """One square and what it lit up in one view.
+    """Hold one square and what it lit up in one view.
 
     Attributes:
         picture: The picture with the square.
@@ -42,11 +42,11 @@ class Place:
 
     @property
     def agrees(self) -> bool:
-        """Whether the square lit up at its own place."""
+        """Tell whether the square lit up where it is."""
         return self.score >= ENOUGH
 
     def draw(self) -> Image.Image:
-        """The picture with the change in red, the grid of tokens in grey and the square in green."""
+        """Draw the picture with the change in red, the grid of tokens in gray, the square in green."""
         heat = F.interpolate(self.change[None, None], (self.picture.height, self.picture.width), mode="nearest")[0, 0]
         red = Image.fromarray((255 * heat / heat.max().clamp(min=1e-12)).byte().cpu().numpy())
         drawn = Image.composite(
@@ -65,7 +65,7 @@ class Place:
 
 
 def check_grid(backbone: Backbone, builder: SampleBuilder, size: tuple[int, int] = (640, 416)) -> Iterator[Place]:
-    """Tries five places of a bright square on a grey picture of `size` (width, height), in every view."""
+    """Try five places of a bright square on a gray picture of `size` (width, height), in every view."""
     plain = Image.new("RGB", size, (60, 60, 60))
     before = _embeddings(backbone, builder, plain)
     width, height = size[0] // FRACTION, size[1] // FRACTION
@@ -74,14 +74,14 @@ def check_grid(backbone: Backbone, builder: SampleBuilder, size: tuple[int, int]
         picture = plain.copy()
         picture.paste((255, 255, 255), box)
         after = _embeddings(backbone, builder, picture)
-        for view, (bright, grey) in enumerate(zip(after, before, strict=True)):
-            change = (bright - grey).norm(dim=-1)
+        for view, (bright, gray) in enumerate(zip(after, before, strict=True)):
+            change = (bright - gray).norm(dim=-1)
             yield Place(picture, box, view, change, _score(change, box, size))
 
 
 @torch.no_grad()
 def prefill_difference(backbone: Backbone, builder: SampleBuilder) -> float:
-    """How far what the LMM reads before it answers is from what grounding reads, relative to its size.
+    """Compare what the LMM reads before it answers with what grounding reads, relative to its size.
 
     Raises:
         ValueError: When `generate` never hands embeddings to the decoder.
@@ -110,7 +110,7 @@ def prefill_difference(backbone: Backbone, builder: SampleBuilder) -> float:
 
 
 def _embeddings(backbone: Backbone, builder: SampleBuilder, picture: Image.Image) -> list[Tensor]:
-    """Embeddings [h, w, D] of every view, over the picture."""
+    """Return the embeddings [h, w, D] of every view, over the picture."""
     sample = builder.ground(picture, TEXT, [TEXT])
     tokens = backbone.tokens(sample)
     views = [tokens.inputs["inputs_embeds"][0, view].float() for view in tokens.views]
@@ -120,7 +120,7 @@ def _embeddings(backbone: Backbone, builder: SampleBuilder, picture: Image.Image
 
 
 def _score(change: Tensor, box: tuple[int, int, int, int], size: tuple[int, int]) -> float:
-    """Share of pairs (token inside the box, token outside) of which the inner one changed more."""
+    """Return the share of pairs (token inside the box, outside) of which the inner one changed more."""
     rows, columns = change.shape
     x = (torch.arange(columns) + 0.5) * size[0] / columns
     y = (torch.arange(rows) + 0.5) * size[1] / rows

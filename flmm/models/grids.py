@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class SquareGrid:
-    """A square view of the whole picture.
+    """Lay out a square view of the whole picture.
 
     Args:
         side: Rows and columns of the view; by default all image tokens are the view.
@@ -25,7 +25,7 @@ class SquareGrid:
         self.side, self.at = side, at
 
     def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
-        """Positions [N] of the image tokens -> [side, side]; ValueError when there are not as many as that."""
+        """Turn positions [N] of the image tokens into [side, side]; ValueError for another number."""
         side = self.side or isqrt(len(positions))
         if len(positions) < side**2 or side == 0 or (self.side is None and side**2 != len(positions)):
             needed = f"{side} x {side}" if self.side else "a square number of them"
@@ -38,7 +38,7 @@ class SquareGrid:
 
 
 class PatchGrid:
-    """A view at the picture's own proportions, whose size the processor gives (Qwen2-VL and its successors).
+    """Lay out a view in the picture's proportions; the processor gives its size (Qwen2-VL and its successors).
 
     Args:
         merge: Patches per token, in each direction.
@@ -51,7 +51,7 @@ class PatchGrid:
         self.merge, self.key = merge, key
 
     def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
-        """Positions [N] of the image tokens -> [rows, columns]; ValueError when their number is another."""
+        """Turn positions [N] of the image tokens into [rows, columns]; ValueError for another number."""
         rows, columns = (int(length) // self.merge for length in _entry(inputs, self.key, self).flatten()[-2:])
         if len(positions) != rows * columns:
             raise ValueError(
@@ -62,7 +62,7 @@ class PatchGrid:
 
 
 class TileGrid:
-    """The whole picture, and its tiles put together (SmolVLM, Idefics3, InternVL: tiles first; Ovis2: tiles last).
+    """Lay out the whole picture and its tiles (SmolVLM, Idefics3, InternVL: tiles first; Ovis2: tiles last).
 
     Args:
         side: Rows and columns of tokens of a tile, and of the whole picture.
@@ -75,7 +75,7 @@ class TileGrid:
         self.side, self.whole = side, whole
 
     def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
-        """Positions [N] -> [side, side] and [rows · side, columns · side], rows x columns being the `layout` of tiles.
+        """Turn positions [N] into [side, side] and [rows · side, columns · side]; `layout` is rows x columns of tiles.
 
         A picture that is one tile, without a second one of the whole picture, is both views.
 
@@ -99,7 +99,7 @@ class TileGrid:
 
 
 class AnyresGrid:
-    """The whole picture, then its tiles without their padding, a newline after each row (LLaVA-OneVision).
+    """Lay out the whole picture, then its tiles without padding, a newline after each row (LLaVA-OneVision).
 
     Args:
         side: Rows and columns of tokens of the whole picture.
@@ -111,7 +111,7 @@ class AnyresGrid:
         self.side = side
 
     def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
-        """Positions [N] -> [side, side] and [rows, columns], the `layout` of the tokens without their newlines.
+        """Turn positions [N] into [side, side] and [rows, columns]; `layout` leaves the newlines out.
 
         Raises:
             ValueError: When the number of tokens is another, or none is left without the padding.

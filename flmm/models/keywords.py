@@ -94,7 +94,7 @@ class KeywordSelector(nn.Module):
 
     @property
     def begins(self) -> bool:
-        """Whether it marks where a phrase begins."""
+        """Tell whether it marks where a phrase begins."""
         return self.classifier.out_features > 1
 
 

@@ -12,13 +12,13 @@ Loss = Callable[..., Tensor]
 
 
 def resize_ground_truth(masks: Tensor, like: Tensor) -> Tensor:
-    """Resizes ground-truth masks [M, H, W] by nearest neighbour to the size, dtype and device of `like`."""
+    """Resize ground-truth masks [M, H, W] by nearest neighbor to the size, dtype and device of `like`."""
     masks = masks.to(like.device)
     return F.interpolate(masks[None].float(), size=like.shape[-2:])[0].to(like)
 
 
 def mask_losses(logits: Tensor, targets: Tensor, loss_mask: Loss, loss_dice: Loss) -> dict[str, Tensor]:
-    """Losses and training metrics of M masks (paper section 3.3).
+    """Compute losses and training metrics of M masks (paper section 3.3).
 
     Args:
         logits: [M, h, w]; half precision is left here, whose sums over a mask would lose digits, or overflow.
@@ -44,7 +44,7 @@ def mask_losses(logits: Tensor, targets: Tensor, loss_mask: Loss, loss_dice: Los
 
 
 def average_over_masks(terms: list[dict[str, Tensor]], mask_counts: list[int]) -> dict[str, Tensor]:
-    """Averages the terms of several samples, weighted with their number of masks."""
+    """Average the terms of several samples, weighted with their number of masks."""
     total = sum(mask_counts)
     weights = [count / total for count in mask_counts]
     return {key: torch.stack([w * t[key] for w, t in zip(weights, terms, strict=True)]).sum() for key in terms[0]}

@@ -28,7 +28,7 @@ UNSEEN = {"masks", "padded_masks", "gt_masks", "mask_infos", "file_name", "phras
 
 
 class TensorCache:
-    """Keeps readings of the LMM and embeddings of SAM on disk.
+    """Keep readings of the LMM and embeddings of SAM on disk.
 
     Args:
         folder: Where they lie; made when it does not exist.
@@ -50,7 +50,7 @@ class TensorCache:
         self.stores = {kind: TensorStore(Path(folder, kind), max_gb) for kind in kinds}
 
     def reader(self, reader: Reader) -> Reader:
-        """A reader that uses this cache, if it keeps what an LMM reads; else the same one."""
+        """Return a reader that uses this cache, if it keeps what an LMM reads; else the same one."""
         return CachedReader(self.stores["lmm"], reader) if "lmm" in self.stores else reader
 
     def encoder(self, sam: Any) -> Callable[[list[Image.Image]], list[Embedding]] | None:

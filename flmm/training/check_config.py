@@ -12,7 +12,7 @@ BUILDER_KEYS = {"type", "_scope_", "priority", "convert_to_iter_based", "require
 
 
 def check_config(cfg: Any) -> None:
-    """Looks for keys that nobody would read, before anything large is loaded.
+    """Look for keys that nobody would read, before anything large is loaded.
 
     Raises:
         ValueError: For a top-level key one slip away from one the runner knows, and for a keyword that a
@@ -35,7 +35,7 @@ def runner_keys() -> set[str]:
 
 
 def read_by_runner(cfg: Any) -> dict[str, Any]:
-    """The part of a config that a runner reads, without the author's variables."""
+    """Return the part of a config that a runner reads, without the author's variables."""
     return {key: cfg[key] for key in cfg if key in runner_keys()}
 
 
@@ -64,7 +64,7 @@ def _check_call(node: dict, place: str) -> None:
 
 
 def _keywords(target: Any) -> tuple[set[str], bool]:
-    """Names of the keywords a callable takes, and whether it may take others.
+    """Return the names of the keywords a callable takes, and whether it may take others.
 
     Our own classes hand their ``**kwargs`` to the base class; what other packages do with theirs cannot be
     known.

@@ -70,7 +70,7 @@ class HeadStrategy(DeepSpeedStrategy):
         return {**extra, "message_hub": logs.from_plain(extra["message_hub"])}
 
     def _dtype(self) -> torch.dtype | None:
-        """What DeepSpeed is told to train in; None for float32."""
+        """Return the dtype that DeepSpeed trains in; None for float32."""
         types = {"bf16": torch.bfloat16, "fp16": torch.float16}
         return next((dtype for key, dtype in types.items() if self.config.get(key, {}).get("enabled") is True), None)
 

@@ -25,7 +25,7 @@ NO_SETTINGS = {"training", "name_or_path", "_name_or_path", "generation_config",
 
 
 def digest(*values: Any) -> str:
-    """Digest of plain values, arrays, tensors, pictures, and of sequences and mappings of them.
+    """Return the digest of plain values, arrays, tensors, pictures, and of sequences and mappings of them.
 
     Raises:
         ValueError: When there is something else among them; says where.
@@ -36,7 +36,7 @@ def digest(*values: Any) -> str:
 
 
 def _feed(state: Any, value: Any, place: str) -> None:
-    """Adds a value; every part begins with its kind and size, so that no two values give the same bytes."""
+    """Add a value; every part begins with its kind and size, so that no two values give the same bytes."""
     if isinstance(value, PLAIN):
         state.update(repr((type(value).__name__, value)).encode())
     elif isinstance(value, Tensor):
@@ -63,7 +63,7 @@ def _feed(state: Any, value: Any, place: str) -> None:
 
 
 def file_digest(path: str | Path) -> str:
-    """Digest of a file's content."""
+    """Return the digest of a file's content."""
     state = xxh3_128()
     with open(path, "rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
@@ -84,7 +84,7 @@ def _state_of(file: Path) -> Any:
 
 
 def listing_digest(folder: str | Path) -> str:
-    """Digest of names, sizes and times of the files in a folder of pictures."""
+    """Return the digest of names, sizes and times of the files in a folder of pictures."""
     with os.scandir(folder) as entries:
         found = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
     return digest(sorted([name, status.st_size, status.st_mtime_ns] for name, status in found))
@@ -111,7 +111,7 @@ class Fingerprint:
         self._digest = ""
 
     def __call__(self) -> str:
-        """The digest."""
+        """Return the digest."""
         state = [(value.data_ptr(), value._version) for value in self.module.parameters()]
         if not self._digest or state != self._state:
             self._state, self._digest = state, module_digest(self.module)
@@ -119,7 +119,7 @@ class Fingerprint:
 
 
 def module_digest(module: nn.Module) -> str:
-    """Digest of weights, settings and source code of a module and all its parts.
+    """Return the digest of weights, settings and source code of a module and all its parts.
 
     Raises:
         ValueError: When a weight is not in memory, or a setting cannot be told apart by content.
@@ -132,7 +132,7 @@ def module_digest(module: nn.Module) -> str:
 
 
 def source_digest(items: Iterable[Any]) -> str:
-    """Digest of the code of classes or functions: their files, and the packages around them.
+    """Return the digest of the code of classes or functions: their files, and the packages around them.
 
     A package with a version is known by that. Of one without, as the model packages of this repository are, all files
     count, as those of the classes call functions in others.
@@ -147,7 +147,7 @@ def source_digest(items: Iterable[Any]) -> str:
 
 
 def _settings(part: nn.Module, name: str) -> dict[str, Any]:
-    """The attributes of a module that are neither parameters nor parts."""
+    """Return the attributes of a module that are neither parameters nor parts."""
     public = {key: value for key, value in vars(part).items() if not key.startswith("_") and key not in NO_SETTINGS}
     kind = f"{type(part).__module__}.{type(part).__qualname__}"
     compiled = part._compiled_call_impl is not None  # rounds otherwise
@@ -155,7 +155,7 @@ def _settings(part: nn.Module, name: str) -> dict[str, Any]:
 
 
 def _described(value: Any, place: str) -> Any:
-    """A setting as something that `digest` takes."""
+    """Return a setting as something that `digest` takes."""
     if isinstance(value, (*PLAIN, Tensor)):
         return value
     if isinstance(value, Mapping):

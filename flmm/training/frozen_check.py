@@ -33,7 +33,7 @@ class Said:
 
 
 class _Recorder:
-    """Keeps the logits of each step of transformers' `generate`, and passes them on as they are."""
+    """Keep the logits of each step of transformers' `generate`, and pass them on as they are."""
 
     def __init__(self) -> None:
         self.steps: list[Tensor] = []
@@ -74,7 +74,7 @@ def answers(model: Any, settings: Settings, questions: Sequence[Question], max_n
 
 
 def digest(tensors: Iterator[tuple[str, Tensor]]) -> str:
-    """A hash of names and bits."""
+    """Return a hash of names and bits."""
     found = hashlib.sha256()
     for name, value in sorted(tensors, key=lambda item: item[0]):
         found.update(name.encode())
@@ -110,7 +110,7 @@ class Comparison:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether nothing of the LMM changed although the head did."""
+        """Tell whether nothing of the LMM changed although the head did."""
         return self.same_ids == self.same_logits == self.answers and self.same_weights and self.trained > 0
 
 
@@ -142,7 +142,7 @@ def compare(before: _State, after: _State) -> Comparison:
 def check_run(
     config: Any, settings: Settings, questions: Sequence[Question], steps: int, max_new_tokens: int = 32
 ) -> Comparison:
-    """Trains for some steps, as the config says, and compares the LMM before and after.
+    """Train for some steps, as the config says, and compare the LMM before and after.
 
     Args:
         config: Config of a training; its data must be there.
@@ -170,7 +170,7 @@ def check_run(
 
 
 class _AtTheStart(Hook):
-    """Looks at a run when its head has its first weights."""
+    """Look at a run when its head has its first weights."""
 
     def __init__(self, look: Callable[[Any], _State]) -> None:
         self.look = look
@@ -184,7 +184,7 @@ class _AtTheStart(Hook):
 def check_head(
     model: Any, checkpoint: str | Path, settings: Settings, questions: Sequence[Question], max_new_tokens: int = 32
 ) -> Comparison:
-    """Compares the LMM before and after the head of a finished run is loaded."""
+    """Compare the LMM before and after the head of a finished run is loaded."""
     before = _state(model, settings, questions, max_new_tokens)
     load_head(model, checkpoint)
     return compare(before, _state(model, settings, questions, max_new_tokens))

@@ -11,7 +11,7 @@ from flmm.checkpoint import trainable
 
 
 def frozen_names(model: nn.Module) -> list[str]:
-    """Names of the parameters that take no gradient."""
+    """Return the names of the parameters that take no gradient."""
     return [name for name, value in model.named_parameters() if not value.requires_grad]
 
 
@@ -23,7 +23,7 @@ def checksum(model: nn.Module) -> int:
 
 
 def check_alike(model: nn.Module) -> None:
-    """Compares the frozen parameters of all processes; cheaper than sending those of the first to the others.
+    """Compare the frozen parameters of all processes; cheaper than sending those of the first to the others.
 
     Raises:
         ValueError: When they differ; names the processes.
@@ -33,12 +33,12 @@ def check_alike(model: nn.Module) -> None:
     if differing:
         raise ValueError(
             f"the frozen weights of process(es) {differing} are not those of process 0: the nodes read different "
-            "files of the LMM or of SAM. Copy them anew, or put them where all nodes read the same ones"
+            "files of the LMM or of SAM. Copy them again, or put them where all nodes read the same ones"
         )
 
 
 def init_head(model: BaseModel) -> None:
-    """Initialises a model as its parts say, unless a head was loaded; gives all processes what the first one drew.
+    """Initialize a model as its parts say, unless a head was loaded; give all processes what the first one drew.
 
     MMEngine's runners do so with every parameter of the LMM too.
 
@@ -55,7 +55,7 @@ def init_head(model: BaseModel) -> None:
 
 
 def flatten(model: nn.Module) -> None:
-    """Makes a model one module, with all trained parameters under their full names and no submodules.
+    """Make a model one module, with all trained parameters under their full names and no submodules.
 
     The model goes on using its parts as attributes. Whoever walks the tree afterwards finds the head alone, so it is
     to be moved, cast and set to training before. ZeRO-3 gathers the parameters of a module when the module is

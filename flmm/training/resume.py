@@ -76,7 +76,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Puts back what :func:`random_state` took."""
+    """Put back what :func:`random_state` took."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     keys, *rest = state["numpy"]

@@ -74,7 +74,7 @@ class TensorStore:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def read(self, key: str) -> Entry | None:
-        """An entry, on the CPU, laid out in memory as it was; None when it is not there or damaged."""
+        """Return an entry, on the CPU, laid out in memory as it was; None when it is not there or damaged."""
         path = self.path(key)
         try:
             with safe_open(path, framework="pt") as file:
@@ -123,7 +123,7 @@ class TensorStore:
         _warn(f"cache {self.folder} takes no more entries, those there are still read: {reason}")
 
     def _used(self) -> int:
-        """Bytes in the folder, after removing what killed processes left behind."""
+        """Return the bytes in the folder, after removing what killed processes left behind."""
         for part in self.folder.glob("*/.*.part"):
             with suppress(OSError):  # another process was faster
                 if time.time() - part.stat().st_mtime > ABANDONED:
@@ -132,12 +132,12 @@ class TensorStore:
 
 
 def _order(tensor: Tensor) -> list[int]:
-    """The dimensions as they lie in memory, outermost first."""
+    """Return the dimensions as they lie in memory, outermost first."""
     return sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
 
 
 def _unordered(tensor: Tensor, order: list[int]) -> Tensor:
-    """A tensor whose dimensions were put in `order`, as it was.
+    """Return a tensor whose dimensions were put in `order`, as it was.
 
     It is copied to memory of torch's own: kernels that look at alignment or layout round it as they did before.
     """

@@ -29,7 +29,7 @@ class _Seen:
 
 
 def check_file(file: str | Path, root: str | Path | None = None, sheet: str | Path | None = None) -> Report:
-    """Checks a JSON Lines file with all of its pictures and masks.
+    """Check a JSON Lines file with all of its pictures and masks.
 
     Args:
         file: The JSON Lines file.
@@ -65,7 +65,7 @@ def check_file(file: str | Path, root: str | Path | None = None, sheet: str | Pa
 
 
 def _lines(file: Path, root: Path) -> Iterator[tuple[int, str | tuple[Entry, Image.Image, np.ndarray]]]:
-    """Number of each line, and its fault in words or its entry, picture and masks."""
+    """Return the number of each line, and its fault in words or its entry, picture and masks."""
     known: dict[int, int] = {}
     for number, _, line in read_lines(file):
         try:
@@ -79,7 +79,7 @@ def _lines(file: Path, root: Path) -> Iterator[tuple[int, str | tuple[Entry, Ima
 
 
 def _check_pixels(entry: Entry, masks: np.ndarray) -> None:
-    """Refuses a mask without a pixel (ValueError)."""
+    """Refuse a mask without a pixel (ValueError)."""
     for words, regions, mask in zip(entry.words, entry.regions, masks, strict=True):
         if regions and not mask.any():
             raise ValueError(f"the mask of {words!r} has no pixel: draw it, or write null for what is not shown")
@@ -100,16 +100,16 @@ def _counts(file: Path, seen: list[_Seen], faults: int, report: Report) -> None:
 
 
 def _tile(entry: Entry, image: Image.Image, masks: np.ndarray) -> Image.Image:
-    """A small picture with its masks, and the phrases in the colours of their masks below."""
+    """Return a small picture with its masks, and the phrases in the colors of their masks below."""
     tile = Image.new("RGB", (TILE, TILE + TEXT), "white")
-    colours = [colour_of(number) for number in range(len(masks))]
+    colors = [colour_of(number) for number in range(len(masks))]
     small = image.convert("RGB")
     small.thumbnail((TILE, TILE))
-    tile.paste(overlay(small, masks.astype(bool), colours), (0, 0))
+    tile.paste(overlay(small, masks.astype(bool), colors), (0, 0))
     draw = ImageDraw.Draw(tile)
     for number, words in enumerate(entry.words[: TEXT // 20]):
         line = words if entry.regions[number] else f"{words} (no target)"
-        draw.text((4, TILE + 2 + 20 * number), line[:44], fill=colours[number], font=font(14, text=line[:44]))
+        draw.text((4, TILE + 2 + 20 * number), line[:44], fill=colors[number], font=font(14, text=line[:44]))
     return tile
 
 

@@ -75,14 +75,14 @@ class OwnDataset(ReadsSamples, Dataset):
             )
 
     def entry(self, index: int) -> tuple[int, Entry]:
-        """Number of the line, and what it says, of an item."""
+        """Return the number of the line, and what it says, of an item."""
         number, position = (int(value) for value in self._lines[index])
         with _naming(self.file, number), open(self.file, "rb") as file:
             file.seek(position)
             return number, self._chosen(parse(file.readline()))
 
     def _usable(self) -> Iterator[tuple[int, int]]:
-        """Number and position of the lines with a phrase."""
+        """Return the number and position of the lines with a phrase."""
         total = kept = 0
         seen: dict[int, int] = {}
         for number, position, line in read_lines(self.file):
@@ -96,7 +96,7 @@ class OwnDataset(ReadsSamples, Dataset):
         print_log(f"{self.file}: {kept} lines, {total - kept} without a phrase left out", "current")
 
     def _chosen(self, entry: Entry) -> Entry:
-        """The entry without the phrases that are not wanted."""
+        """Return the entry without the phrases that are not wanted."""
         if self.no_target or all(entry.regions):
             return entry
         kept = [number for number, regions in enumerate(entry.regions) if regions]
@@ -109,7 +109,7 @@ class OwnDataset(ReadsSamples, Dataset):
 
 
 def check_new(seen: dict[int, int], number: int, entry: Entry) -> None:
-    """Refuses the picture and text of an earlier line; `seen` keeps a hash of each.
+    """Refuse the picture and text of an earlier line; `seen` keeps a hash of each.
 
     Raises:
         ValueError: Names the earlier line.
@@ -121,7 +121,7 @@ def check_new(seen: dict[int, int], number: int, entry: Entry) -> None:
 
 @contextmanager
 def _naming(file: str, number: int) -> Iterator[None]:
-    """Puts file and line in front of an error."""
+    """Put file and line in front of an error."""
     try:
         yield
     except (ValueError, FileNotFoundError) as error:

@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def words(self) -> list[str]:
-        """The M phrases, as they stand in the text."""
+        """Return the M phrases, as they stand in the text."""
         return [self.text[start:end] for start, end in self.spans]
 
 
@@ -68,7 +68,7 @@ _DECODER = msgspec.json.Decoder(_Line)
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, int, bytes | None]]:
-    """Reads the lines of a file that are not blank, without ever holding more than one.
+    """Read the lines of a file that are not blank, without ever holding more than one.
 
     Yields:
         Number of the line from 1, its position in bytes, and its content; None where it is longer than MAX_LINE.
@@ -99,7 +99,7 @@ def _skip_line(file: BinaryIO) -> None:
 
 
 def parse(line: bytes | None) -> Entry:
-    """A line as an entry.
+    """Return a line as an entry.
 
     Raises:
         ValueError: The line is too long, no JSON, of another format, or a phrase cannot be placed in the text.
@@ -186,7 +186,7 @@ def _whole_letters(text: str, number: int, span: Span) -> Span:
 
 
 def _joined(before: str, after: str) -> bool:
-    """Whether two characters are parts of one letter on the screen."""
+    """Tell whether two characters are parts of one letter on the screen."""
     return bool(unicodedata.combining(after)) or after in (_JOINER, "\ufe0f") or before == _JOINER
 
 

@@ -17,7 +17,7 @@ Size = tuple[int, int]
 
 
 def inside(root: Path, path: str) -> Path:
-    """A path of a file below a folder.
+    """Return a path of a file below a folder.
 
     Raises:
         ValueError: When it leaves the folder, or its links run in a circle.
@@ -33,7 +33,7 @@ def inside(root: Path, path: str) -> Path:
 
 
 def open_entry(entry: Entry, root: Path) -> tuple[Image.Image, np.ndarray]:
-    """The picture and the masks [M, H, W] uint8 of an entry.
+    """Return the picture and the masks [M, H, W] uint8 of an entry.
 
     Polygons and boxes are of the picture as a viewer shows it. Where the entry gives a size, or a mask has one, the
     picture is taken as stored or as shown, whichever fits.
@@ -63,7 +63,7 @@ def _pngs(entry: Entry) -> Iterator[str]:
 
 
 def _sizes(entry: Entry, segments: dict[str, np.ndarray]) -> Iterator[Size]:
-    """The sizes that masks have of themselves."""
+    """Return the sizes that masks have of themselves."""
     for segment in segments.values():
         yield segment.shape[0], segment.shape[1]
     for regions in entry.regions:
@@ -93,10 +93,10 @@ def _mask(region: Any, size: Size, segments: dict[str, np.ndarray]) -> np.ndarra
 
 
 def _read_segments(file: Path) -> np.ndarray:
-    """[H, W] values of a mask's PNG: grey levels, palette entries, or R + 256 G + 65536 B."""
+    """Return [H, W] values of a mask's PNG: gray levels, palette entries, or R + 256 G + 65536 B."""
     image = read_image(file)
     if image.mode in ("RGBA", "LA", "PA", "CMYK"):
-        raise ValueError(f"{file} has the mode {image.mode}: save a mask as grey, palette or RGB without transparency")
+        raise ValueError(f"{file} has the mode {image.mode}: save a mask as gray, palette or RGB without transparency")
     values = np.asarray(image)
     if values.ndim == 3:
         values = values.astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)

@@ -20,12 +20,12 @@ class Segment:
 
 
 def text_of(segments: list[Segment]) -> str:
-    """The text that the segments make."""
+    """Return the text that the segments make."""
     return " ".join(segment.utterance for segment in segments)
 
 
 def caption(scene: Scene) -> list[Segment]:
-    """The one caption of a scene, in reading order, cut into phrases and plain words."""
+    """Return the one caption of a scene, in reading order, cut into phrases and plain words."""
     places = [[Segment(PREPOSITIONS[name]), stuff_phrase(scene, band)] for band, name in enumerate(scene.stuff)]
     upper, lower = (join([group_phrase(scene, g) for g in scene.groups(band)]) for band in (0, 1))
     if not lower:
@@ -62,5 +62,5 @@ def join(phrases: list[Segment]) -> list[Segment]:
 
 
 def caption_phrases(scene: Scene) -> list[Segment]:
-    """The phrases of the caption."""
+    """Return the phrases of the caption."""
     return [segment for segment in caption(scene) if segment.regions]

@@ -11,7 +11,7 @@ from flmm.datasets.shapes.scene import FIRST_SHAPE, PREPOSITIONS, Scene
 
 
 def free_text(scene: Scene, rng: random.Random) -> list[Segment]:
-    """A text about some of a scene, its phrases in any order and with any words that fit one thing only."""
+    """Return a text about some of a scene, its phrases in any order and with any words that fit one thing only."""
     return rng.choice(_FREE)(scene, rng)
 
 
@@ -32,7 +32,7 @@ def _some_phrases(scene: Scene, rng: random.Random) -> list[Segment]:
 
 
 def any_phrase(scene: Scene, group: tuple[int, ...], rng: random.Random) -> Segment:
-    """A phrase of a group: the caption's, or for one shape any expression that fits it alone."""
+    """Return a phrase of a group: the caption's, or for one shape any expression that fits it alone."""
     full = group_phrase(scene, group)
     choices = expressions(scene, group[0]) if len(group) == 1 and rng.random() < 0.5 else []
     if not choices:
@@ -54,7 +54,7 @@ def _list(scene: Scene, rng: random.Random) -> list[Segment]:
 
 
 def _single(scene: Scene, rng: random.Random) -> list[Segment]:
-    """A phrase alone, with or without a full stop."""
+    """Return a phrase alone, with or without a full stop."""
     return [_some_phrases(scene, rng)[0], *([Segment(".")] if rng.random() < 0.5 else [])]
 
 

@@ -82,14 +82,14 @@ def queries(scene: Scene) -> list[tuple[str, str, tuple[int, ...]]]:
 
 
 def sample_query(scene: Scene, rng: random.Random, is_sentence: bool | None = None) -> Query:
-    """A random implicit query, short or long."""
+    """Return a random implicit query, short or long."""
     concept, phrase, regions = rng.choice(queries(scene))
     long = rng.random() < 0.5 if is_sentence is None else is_sentence
     return Query(rng.choice((_LONG if long else _SHORT)[concept]), long, phrase, regions)
 
 
 def wordings(query: Query) -> list[str]:
-    """The query, then its other wordings."""
+    """Return the query, then its other wordings."""
     table = _LONG if query.is_sentence else _SHORT
     texts = next(texts for texts in table.values() if query.text in texts)
     return [query.text, *(text for text in texts if text != query.text)]

@@ -31,7 +31,7 @@ class Question:
 
 
 def sample_question(scene: Scene, rng: random.Random, kind: str | None = None) -> Question | None:
-    """A random question, of a random kind when none is given; None where the scene allows none of that kind."""
+    """Return a random question, of a random kind when none is given; None where the scene allows none of that kind."""
     return _ASK[kind or rng.choice(QUESTION_KINDS)](scene, rng)
 
 
@@ -47,7 +47,7 @@ def sign_question(scene: Scene, index: int, rng: random.Random) -> Question | No
 
 
 def attribute_question(scene: Scene, index: int, rng: random.Random, subject: str, kind: str) -> Question | None:
-    """The color, kind, size or place of a shape that `subject` names; None when the subject says it already."""
+    """Return the color, kind, size or place of a shape that `subject` names; None when the subject says it already."""
     shape = scene.shapes[index]
     name = scene.stuff[shape.band]
     answers = {
@@ -114,13 +114,13 @@ def _exists(scene: Scene, rng: random.Random) -> Question:
 
 
 def present_sort(scene: Scene, rng: random.Random) -> tuple[str, str, str]:
-    """A sort of shapes that the scene holds, with a kind and color or more."""
+    """Return a sort of shapes that the scene holds, with a kind and color or more."""
     kind, color, size = rng.choice(scene.shapes).looks
     return rng.choice([(kind, "", ""), (kind, color, ""), (kind, color, ""), (kind, color, size), ("shape", color, "")])
 
 
 def absent_sort(scene: Scene, rng: random.Random) -> tuple[str, str, str]:
-    """A sort of shapes that the scene does not hold, one word away from what is there or any."""
+    """Return a sort of shapes that the scene does not hold, one word away from what is there or any."""
     while True:
         kind, color, size = present_sort(scene, rng)
         change = rng.randrange(3)

@@ -41,13 +41,13 @@ def write_questions(root: Path, split: str, pictures: Sequence[Picture]) -> None
 
 
 def picture_questions(scene: Scene) -> list[Question]:
-    """A question of each kind that the scene allows."""
+    """Return a question of each kind that the scene allows."""
     rng = random.Random(scene.seed)
     return [q for kind in QUESTION_KINDS if (q := sample_question(scene, rng, kind))]
 
 
 def sign_questions(scene: Scene) -> list[Question]:
-    """A question for each sign that words can point at."""
+    """Return a question for each sign that words can point at."""
     rng = random.Random(scene.seed)
     return [q for index in range(len(scene.shapes)) if (q := sign_question(scene, index, rng))]
 
@@ -80,7 +80,7 @@ def _viscot_item(root: Path, number: int, picture: Picture, question: Question) 
 
 
 def _in_square(box: list[int], scene: Scene) -> list[float]:
-    """A box in pixels, in shares of the square that the picture is padded to."""
+    """Return a box in pixels, in shares of the square that the picture is padded to."""
     side = max(scene.width, scene.height)
     before = ((side - scene.width) / 2, (side - scene.height) / 2) * 2
     return [round((value + margin) / side, 3) for value, margin in zip(box, before, strict=True)]
@@ -101,12 +101,12 @@ def write_reasonseg(root: Path, splits: Mapping[str, Sequence[Picture]]) -> None
 
 
 def picture_query(scene: Scene, is_sentence: bool) -> Query:
-    """The implicit query about a scene."""
+    """Return the implicit query about a scene."""
     return sample_query(scene, random.Random(scene.seed), is_sentence)
 
 
 def _polygons(picture: Picture, query: Query) -> list[Entry]:
-    """The target, and what lies on a target band as regions to ignore."""
+    """Return the target, and what lies on a target band as regions to ignore."""
     scene, region = picture.scene, query.regions[0]
     if region >= FIRST_SHAPE:
         return [_polygon("target", outline(scene.shapes[region - FIRST_SHAPE]))]

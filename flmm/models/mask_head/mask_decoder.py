@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class UNetHead(UNet):
-    """mmseg's U-Net between an input normalisation and a 1x1 convolution (paper section 3.2).
+    """Predict masks by mmseg's U-Net between a normalization and a 1x1 convolution (paper section 3.2).
 
     Args:
         normalize_input: Divide each map by its spatial sum, so that it becomes a distribution over the image.
@@ -32,7 +32,7 @@ class UNetHead(UNet):
         self.conv_seg = nn.Conv2d(self.base_channels, 1, kernel_size=1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Predicts one logit map per phrase.
+        """Predict one logit map per phrase.
 
         Args:
             maps: [M, C, h, w], attention in 0..1.
@@ -54,7 +54,7 @@ class UNetHead(UNet):
 
 
 class ConvHead(nn.Module):
-    """A single convolution in the place of the U-Net; the paper's ablation.
+    """Predict masks by a single convolution in the place of the U-Net; the paper's ablation.
 
     Args:
         normalize_input, upsample_input, in_channels: As of `UNetHead`.
@@ -75,13 +75,13 @@ class ConvHead(nn.Module):
         self.conv_seg = nn.Conv2d(in_channels, 1, kernel_size, padding=kernel_size // 2)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Predicts one logit map per phrase: [M, C, h, w] -> [M, 1, h', w'] (errors: `UNetHead.forward`)."""
+        """Predict one logit map per phrase: [M, C, h, w] -> [M, 1, h', w'] (errors: `UNetHead.forward`)."""
         check_channels(maps, self.in_channels)
         return self.conv_seg(prepare(maps, self.normalize_input, self.upsample_input).to(self.conv_seg.weight.dtype))
 
 
 def check_channels(maps: Tensor, expected: int) -> None:
-    """Refuses maps [M, C, h, w] of another number of channels (ValueError)."""
+    """Refuse maps [M, C, h, w] of another number of channels (ValueError)."""
     if maps.shape[1] != expected:
         raise ValueError(
             f"the LMM gives {maps.shape[1]} attention maps, but mask_head.in_channels is {expected}; "
@@ -90,7 +90,7 @@ def check_channels(maps: Tensor, expected: int) -> None:
 
 
 def prepare(maps: Tensor, normalize: bool, upsample: int | None) -> Tensor:
-    """Normalizes and enlarges attention maps [M, C, h, w], as `UNetHead` describes."""
+    """Normalize and enlarge attention maps [M, C, h, w], as `UNetHead` describes."""
     if normalize:
         low, high = (float(bound) for bound in torch.aminmax(maps.detach()))
         if not (low >= 0.0 and high <= 1.0):

@@ -20,7 +20,7 @@ AT_ONCE = 64  # phrases in one pass of SAM's decoder; one takes about 50 MB ther
 
 @dataclass(frozen=True)
 class Embedding:
-    """What SAM's image encoder makes of a picture.
+    """Hold what SAM's image encoder makes of a picture.
 
     Attributes:
         features: [1, embed_dim, h, w].
@@ -34,7 +34,7 @@ class Embedding:
 
 
 class SAMWrapper(nn.Module):
-    """SAM with a frozen image encoder; prompt encoder and mask decoder are trained.
+    """Refine masks by SAM: a frozen image encoder, a trained prompt encoder and mask decoder.
 
     Args:
         model_name: Key of `segment_anything.sam_model_registry`.
@@ -73,17 +73,17 @@ class SAMWrapper(nn.Module):
 
     @property
     def embed_dim(self) -> int:
-        """Width of the prompts, hence of the text embeddings."""
+        """Return the width of the prompts, hence of the text embeddings."""
         return self.model.prompt_encoder.embed_dim
 
     def train(self, mode: bool = True) -> "SAMWrapper":
-        """Sets the mode of what is trained; the image encoder stays in eval mode."""
+        """Set the mode of what is trained; the image encoder stays in eval mode."""
         super().train(mode)
         self.model.image_encoder.eval()
         return self
 
     def forward(self, image: Image.Image, pred_masks: Tensor, text_embeds: list[Tensor]) -> Tensor:
-        """Refines the masks of all phrases of an image.
+        """Refine the masks of all phrases of an image.
 
         Args:
             image: The picture, any mode.
@@ -142,7 +142,7 @@ class SAMWrapper(nn.Module):
         ]
 
     def _decode(self, features: Tensor, owner: Tensor, prompts: dict[str, Tensor], text_embeds: list[Tensor]) -> Tensor:
-        """Low-resolution logits [P, K, h, w] of P phrases; `owner` [P] says whose features each one reads."""
+        """Decode low-resolution logits [P, K, h, w] of P phrases; `owner` [P] says whose features each one reads."""
         groups = group_by_length(text_embeds) if self.use_text else [list(range(len(owner)))]
         groups = [group[i : i + AT_ONCE] for group in groups for i in range(0, len(group), AT_ONCE)]
         decoded = [
@@ -165,7 +165,7 @@ class SAMWrapper(nn.Module):
         masks: Tensor | None = None,
         text_embeds: Tensor | None = None,
     ) -> Tensor:
-        """Low-resolution logits [num_phrases, K, h, w] of phrases with equally many prompts."""
+        """Decode low-resolution logits [num_phrases, K, h, w] of phrases with equally many prompts."""
         sparse, dense = self.model.prompt_encoder(points=None, boxes=boxes, masks=masks, text_embeds=text_embeds)
         logits, _ = self.model.mask_decoder(
             image_embeddings=features,
@@ -177,7 +177,7 @@ class SAMWrapper(nn.Module):
         return logits
 
     def _mask_prompts(self, pred_masks: Tensor, input_size: tuple[int, int]) -> Tensor:
-        """Coarse logits in SAM's padded frame: [M, 1, *mask_input_size]."""
+        """Put coarse logits into SAM's padded frame: [M, 1, *mask_input_size]."""
         masks = F.interpolate(pred_masks[:, None].float(), size=input_size, mode="bilinear")
         # one value for all phrases, as in the reference: outside of the picture is at least as negative as inside
         outside = min(-1.0, float(pred_masks.detach().min()))
@@ -187,7 +187,7 @@ class SAMWrapper(nn.Module):
         return masks.to(pred_masks.dtype)
 
     def _closest(self, candidates: Tensor, binary: Tensor) -> Tensor:
-        """[M, K, H, W] candidates and [M, H, W] coarse masks -> the best candidate of each phrase, [M, H, W]."""
+        """Choose of [M, K, H, W] candidates the one closest to each coarse mask [M, H, W]: [M, H, W]."""
         if not self.multimask_output:
             return candidates[:, 0]
         found = (candidates.detach() > 0).flatten(2).float()
@@ -196,13 +196,13 @@ class SAMWrapper(nn.Module):
 
 
 def together(images: list[Embedding]) -> tuple[Tensor, list[int]]:
-    """Features [N, embed_dim, h, w] of the N distinct images, and for each image which of them is its own."""
+    """Stack features [N, embed_dim, h, w] of the N distinct images; say for each image which are its features."""
     distinct = {id(image.features): image.features for image in images}
     return torch.cat(list(distinct.values())), [list(distinct).index(id(image.features)) for image in images]
 
 
 def group_by_length(text_embeds: list[Tensor]) -> list[list[int]]:
-    """Groups phrases that have equally many tokens, so that SAM decodes each group at once."""
+    """Group phrases that have equally many tokens, so that SAM decodes each group at once."""
     groups: dict[int, list[int]] = {}
     for phrase, embeds in enumerate(text_embeds):
         groups.setdefault(len(embeds), []).append(phrase)
@@ -211,7 +211,7 @@ def group_by_length(text_embeds: list[Tensor]) -> list[list[int]]:
 
 @torch.no_grad()
 def coarse_boxes(pred_masks: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Boxes of coarse masks in image pixels; the whole image where a mask is empty.
+    """Return boxes of coarse masks in image pixels; the whole image where a mask is empty.
 
     Args:
         pred_masks: [M, h, w] logits.

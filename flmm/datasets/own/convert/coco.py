@@ -54,7 +54,7 @@ def _name(annotation: dict[str, Any], names: dict[int, str], file: Path) -> str:
 
 
 def _region(annotation: dict[str, Any], file: Path, notes: Notes) -> Any:
-    """The segmentation, else the box, of an annotation; None when it has neither."""
+    """Return the segmentation, else the box, of an annotation; None when it has neither."""
     if annotation.get("iscrowd"):
         notes.skip("crowds")
         return None
@@ -68,7 +68,7 @@ def _region(annotation: dict[str, Any], file: Path, notes: Notes) -> Any:
 
 
 def _mentions(line: Line, labeled: list[tuple[str, Any]]) -> Line:
-    """Adds the categories that a caption names as phrases, longer names first, each place once."""
+    """Add the categories that a caption names as phrases, longer names first, each place once."""
     regions: dict[str, list[Any]] = {}
     for name, region in labeled:
         regions.setdefault(name, []).append(region)
@@ -123,6 +123,6 @@ def refcoco(instances_file: Path, refs: Path, images: Path, notes: Notes, split:
 
 
 def _objects(ref: dict[str, Any]) -> list[int]:
-    """The objects of a reference; gRefCOCO has lists of them, and -1 for none."""
+    """Return the objects of a reference; gRefCOCO has lists of them, and -1 for none."""
     ids = ref["ann_id"] if isinstance(ref["ann_id"], list) else [ref["ann_id"]]
     return [] if ref.get("no_target") else [i for i in ids if i != -1]

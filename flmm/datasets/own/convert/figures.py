@@ -34,7 +34,7 @@ def pasted(part: np.ndarray, box: list[float], size: tuple[int, int]) -> Any:
 
 
 def read_xml(file: Path) -> ET.Element:
-    """The root of an XML file.
+    """Return the root of an XML file.
 
     Raises:
         FileNotFoundError: No such file.

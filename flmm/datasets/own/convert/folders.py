@@ -39,7 +39,7 @@ def _entities(line: Line, sentence: str, boxes: dict[str, list[Any]], notes: Not
 
 
 def _boxes(file: Path) -> dict[str, list[Any]]:
-    """The boxes of each entity of a picture."""
+    """Return the boxes of each entity of a picture."""
     found: dict[str, list[Any]] = {}
     for thing in read_xml(file).iter("object"):
         box = thing.find("bndbox")

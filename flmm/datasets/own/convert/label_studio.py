@@ -39,7 +39,7 @@ def _is_picture(value: Any) -> bool:
 
 
 def _local(url: str) -> str:
-    """The path below the pictures' folder that an upload or a local file of Label Studio has."""
+    """Return the path below the pictures' folder that an upload or a local file of Label Studio has."""
     parts = urlparse(url)
     path = unquote(parse_qs(parts.query).get("d", [parts.path])[0])
     return re.sub(r"^.*?/?data/(upload/(\d+/)?|local-files/)", "", path).lstrip("/")
@@ -51,7 +51,7 @@ def _labels(result: dict[str, Any]) -> list[str]:
 
 
 def _studio(result: dict[str, Any], notes: Notes) -> Any:
-    """The region of a result; its sizes are percent of the picture."""
+    """Return the region of a result; its sizes are percent of the picture."""
     value, kind = result["value"], result["type"]
     height, width = result.get("original_height"), result.get("original_width")
     if not height or not width:
@@ -87,7 +87,7 @@ def _rectangle(value: dict[str, Any], height: int, width: int) -> list[list[floa
 
 
 def brush_mask(rle: list[int], height: int, width: int) -> np.ndarray:
-    """[height, width] bool of Label Studio's brush: run lengths of an RGBA picture, packed in bits.
+    """Decode the mask [height, width] of Label Studio's brush: run lengths of an RGBA picture, packed in bits.
 
     Raises:
         ValueError: When they do not fill the picture.

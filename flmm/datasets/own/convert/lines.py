@@ -31,7 +31,7 @@ class Line:
     size: tuple[int, int] | None = None
 
     def add(self, span: tuple[int, int], regions: list[Any], **more: Any) -> None:
-        """Adds a phrase of the text."""
+        """Add a phrase of the text."""
         self.phrases.append({"span": list(span), "masks": regions, **more})
 
     def say(self, words: str, regions: list[Any] | None = None, stop: str = ".", **more: Any) -> None:
@@ -42,14 +42,14 @@ class Line:
             self.add((start, start + len(words)), regions, **more)
 
     def content(self, root: Path) -> dict[str, Any]:
-        """The line as JSON values; paths start from `root`."""
+        """Return the line as JSON values; paths start from `root`."""
         size = {} if self.size is None else {"height": self.size[0], "width": self.size[1]}
         phrases = [{**phrase, "masks": [_below(region, root) for region in phrase["masks"]]} for phrase in self.phrases]
         return {"image": relative(self.image, root), "text": self.text, **size, "phrases": phrases}
 
 
 def _below(region: Any, root: Path) -> Any:
-    """A region whose PNG, if it is one, is named from the root."""
+    """Return a region whose PNG, if it is one, is named from the root."""
     if isinstance(region, dict) and "png" in region:
         return {**region, "png": relative(Path(region["png"]), root)}
     return region
@@ -62,12 +62,12 @@ class Notes:
     counts: Counter[str] = field(default_factory=Counter)
 
     def skip(self, reason: str) -> None:
-        """Counts one thing that is left out."""
+        """Count one thing that is left out."""
         self.counts[reason] += 1
 
 
 def relative(path: Path, root: Path) -> str:
-    """A path as written in the file.
+    """Return a path as written in the file.
 
     Raises:
         ValueError: When the file is not below the root.
@@ -82,7 +82,7 @@ def relative(path: Path, root: Path) -> str:
 
 
 def write_lines(lines: Iterable[Line], out: Path, root: Path) -> int:
-    """Writes lines that have a phrase; the file appears when all of them are written.
+    """Write lines that have a phrase; the file appears when all of them are written.
 
     Returns:
         The number of lines.
@@ -117,7 +117,7 @@ def by_label(line: Line, labeled: Iterable[tuple[str, Any]]) -> Line:
 
 
 def read_json(file: Path) -> Any:
-    """The content of a JSON file.
+    """Return the content of a JSON file.
 
     Raises:
         FileNotFoundError: No such file.
@@ -132,7 +132,7 @@ def read_json(file: Path) -> Any:
 
 
 def files_of(source: Path, pattern: str) -> Iterator[Path]:
-    """A file, or the files of a folder and its folders that match.
+    """Return a file, or the files of a folder and its folders that match.
 
     Raises:
         FileNotFoundError: When there is none.

@@ -55,7 +55,7 @@ def _corners(points: list[list[float]]) -> list[float]:
 
 
 def _decoded(text: str) -> np.ndarray:
-    """[h, w] bool of a PNG in base 64."""
+    """Return [h, w] bool of a PNG in base 64."""
     try:
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("L")) > 0
     except (binascii.Error, OSError) as error:
