@@ -27,6 +27,7 @@ OTHERS = ("uv", "pip", "source", "hf", "tensorboard", "git", "exit", ".venv/bin/
 PLACEHOLDERS = {
     "CONFIG": TINY_CONFIG,
     "FORMAT": "coco",
+    "configs/own/mine.py": TINY_CONFIG,  # docs/use.md writes it
     **dict.fromkeys(("CHECKPOINT", "NEW_HEAD.pth", "HEAD.pth", "$CKPT"), TINY_CHECKPOINT),
 }
 OPERATORS = ("&&", "||", "|", ";")

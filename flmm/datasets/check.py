@@ -36,7 +36,7 @@ def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> 
     folders = dict.fromkeys((root, *sorted(root.glob("*")), *inside))
     others = [(path, check) for path in folders for is_it, check in LAYOUTS.items() if is_it(path)]
     for path, check in () if only else others:
-        report.source = _source(path.parent if path.parent.name == SHAPES else path)
+        report.source = _source(path.parent)
         check(path, report)
         report.source = ""
     if others and not layouts:

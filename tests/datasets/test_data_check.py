@@ -257,6 +257,14 @@ def test_shapes_are_said_to_come_from_the_command_that_makes_them(root):
     assert "http" not in message
 
 
+def test_missing_shapes_come_from_the_command_too(tmp_path):
+    message = told(tmp_path / "data/shapes")
+    assert f"`flmm data shapes --out {tmp_path / 'data/shapes'}` makes" in message
+    assert "http" not in message
+    (tmp_path / "data/shapes/ReasonSeg/val").mkdir(parents=True)  # cut short
+    assert "http" not in told(tmp_path / "data/shapes")
+
+
 @pytest.mark.parametrize("name", ["1.jpeg", "1.JPG", "1.png", "a.jpg.b.jpg", "x.jpg/1.jpg"])
 @pytest.mark.parametrize("named", [True, False])
 def test_panoptic_pngs_are_those_that_the_annotation_names(tmp_path, name, named):

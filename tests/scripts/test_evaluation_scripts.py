@@ -174,12 +174,12 @@ def test_data_lie_where_the_config_says(tmp_path, monkeypatch, name):
     assert data_root(config, name) == str(Path("data/shapes", name))
 
 
-def test_missing_data_are_said_in_a_line_before_the_model_is_loaded(tmp_path, monkeypatch, capsys):
+def test_missing_data_are_said_in_a_line_before_the_model_is_loaded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("flmm.evaluation.run.build_model", None)
-    monkeypatch.setattr(sys, "argv", ["eval.py", str(ROOT / TINY_CONFIG), "--data-root", "data/here"])
+    monkeypatch.setattr(sys, "argv", ["", str(ROOT / TINY_CONFIG), "--data-root", "data/here"])
     for script in ("png", "refcoco", "reasonseg", "keywords"):
-        with pytest.raises(SystemExit, match=r"eval.py: no annotation.* data/here/"):
+        with pytest.raises(SystemExit, match=f"multiprocess_eval_{script}.py: no annotation.* data/here/"):
             runpy.run_path(str(ROOT / f"scripts/multiprocess_eval_{script}.py"), run_name="__main__")
 
 
