@@ -1,5 +1,7 @@
 """Any processor of transformers' image-text models as an image processor of our data sets."""
 
+import inspect
+import sys
 from collections.abc import Callable, Mapping
 from math import isqrt
 from typing import Any
@@ -8,7 +10,6 @@ from transformers import AutoProcessor
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import select_best_resolution
 from transformers.image_utils import ChannelDimension
-from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
 from flmm.datasets.padding import Size, meta_data, rgb_pictures
 
@@ -24,10 +25,15 @@ class HFImageProcessor:
         image_token: What stands for a picture in a prompt; the prompt of the data set holds it once.
         layout: Says how the fine view of a picture is laid out, where the model has one (`split_layout`,
             `canvas_layout`, `anyres_layout`): called with the processor, (height, width) and `kwargs`.
-        trim: How many ids at the end of what the image token becomes belong to the prompt, not to the picture.
+        trim: How many ids of what the image token becomes belong to the prompt, not to the picture: at its end, or
+            (at its beginning, at its end), as where a processor writes the start of a text (Emu3).
         square: Whether the processor pads the picture on both sides to a square (Janus, DeepSeek-VL); the model is then
             declared with `padded=True`.
-        **kwargs: Passed to the processor with every picture, e.g. `do_image_splitting=False`.
+        **kwargs: What the image processor is given with every picture, e.g. `do_image_splitting=False`; what the
+            tokenizer is given as `text_kwargs=dict(...)`.
+
+    Raises:
+        ValueError: For a keyword that neither knows.
     """
 
     def __init__(
@@ -35,16 +41,18 @@ class HFImageProcessor:
         processor: Any,
         image_token: str,
         layout: Layout | None = None,
-        trim: int = 0,
+        trim: int | tuple[int, int] = 0,
         square: bool = False,
         **kwargs: Any,
     ) -> None:
         self.processor = processor
         self.image_token = image_token
         self.layout = layout
-        self.trim = trim
+        self.before, self.behind = (0, trim) if isinstance(trim, int) else trim
         self.square = square
-        self.kwargs = kwargs
+        self.text_kwargs = {"add_special_tokens": False, **kwargs.pop("text_kwargs", {})}
+        self.kwargs = {**kwargs.pop("images_kwargs", {}), **kwargs}
+        check_keywords(processor.image_processor, self.kwargs)
 
     @classmethod
     def from_pretrained(
@@ -52,7 +60,7 @@ class HFImageProcessor:
         pretrained_model_name_or_path: str,
         image_token: str,
         layout: Layout | None = None,
-        trim: int = 0,
+        trim: int | tuple[int, int] = 0,
         square: bool = False,
         call: Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -77,7 +85,7 @@ class HFImageProcessor:
                 output["layout"] = self.layout(self.processor, size, self.kwargs)
         return {
             "pixel_values": [output.pop("pixel_values") for output in outputs],
-            "image_token_ids": [output["input_ids"][0, : -self.trim or None] for output in outputs],
+            "image_token_ids": [output["input_ids"][0, self.before : -self.behind or None] for output in outputs],
             "lmm_inputs": [{key: output[key] for key in output if key not in _TEXT} for output in outputs],
             "image_sizes": sizes,
             "meta_datas": [self._frame(size) for size in sizes],
@@ -107,15 +115,40 @@ class HFImageProcessor:
         return {} if fast else {"input_data_format": ChannelDimension.LAST}
 
     def _process(self, pictures: list[Any]) -> dict[str, Any]:
-        text = {"text": [self.image_token * len(pictures)], "add_special_tokens": False}
+        sizes = ", ".join(f"{picture.height} x {picture.width}" for picture in pictures)
+        name = f"{type(self.processor).__name__} cannot read a picture of {sizes} pixels (height x width)"
         try:
-            return dict(self.processor(images=pictures, **text, return_tensors="pt", **self._format, **self.kwargs))
+            output = self.processor(
+                images=pictures,
+                text=[self.image_token * len(pictures)],
+                text_kwargs=dict(self.text_kwargs),
+                images_kwargs={**self._format, **self.kwargs},
+                common_kwargs={"return_tensors": "pt"},
+            )
         except ValueError as error:
-            sizes = ", ".join(f"{picture.height} x {picture.width}" for picture in pictures)
+            raise ValueError(f"{name}: {error}. Crop or enlarge it") from error
+        except (AttributeError, LookupError, TypeError) as error:
             raise ValueError(
-                f"{type(self.processor).__name__} cannot read a picture of {sizes} pixels "
-                f"(height x width): {error}. Crop or enlarge it"
+                f"{name}: {type(error).__name__} {error}. Check the image token {self.image_token!r} and `call`"
             ) from error
+        if "pixel_values" not in output:
+            raise ValueError(f"{type(self.processor).__name__} gives {sorted(output)}, but no pixel_values")
+        return dict(output)
+
+
+def check_keywords(image_processor: Any, given: Mapping[str, Any]) -> None:
+    """Refuses keywords that an image processor would ignore."""
+    known = set(getattr(getattr(image_processor, "valid_kwargs", None), "__annotations__", ()))
+    known |= {
+        name
+        for name, parameter in inspect.signature(image_processor.preprocess).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    } - {"images", "videos"}
+    if unknown := sorted(set(given) - known):
+        raise ValueError(
+            f"{type(image_processor).__name__} does not know {', '.join(unknown)}; it knows "
+            f"{', '.join(sorted(known))}. Give what the tokenizer is to know as text_kwargs=dict(...)"
+        )
 
 
 def split_layout(processor: Any, size: Size, call: Mapping[str, Any]) -> Size:
@@ -125,19 +158,37 @@ def split_layout(processor: Any, size: Size, call: Mapping[str, Any]) -> Size:
 
 
 def canvas_layout(processor: Any, size: Size, call: Mapping[str, Any]) -> Size:
-    """Rows and columns of tiles in InternVL."""
+    """Rows and columns of tiles in InternVL, Aya Vision, Cohere2 Vision and Ovis2, as each of them counts.
+
+    Raises:
+        ValueError: For an image processor of another kind.
+    """
     images = processor.image_processor
-    tile = call.get("size", images.size)
-    fewest, most = (call.get(key, getattr(images, key)) for key in ("min_patches", "max_patches"))
-    columns, rows = get_optimal_tiled_canvas(size, (tile["height"], tile["width"]), fewest, most)
+    count = vars(sys.modules[type(images).__module__])  # Cohere2 Vision has another rule of the same name
+    if not hasattr(images, "crop_to_patches") or "get_optimal_tiled_canvas" not in count:
+        raise ValueError(
+            f"canvas_layout is not for {type(images).__name__}, which cuts its tiles by a rule of its class"
+        )
+    tile, cut, fewest, most = (
+        call.get(key, getattr(images, key)) for key in ("size", "crop_to_patches", "min_patches", "max_patches")
+    )
+    if not cut:
+        return 1, 1
+    if call.get("use_covering_area_grid", getattr(images, "use_covering_area_grid", False)):  # Ovis2
+        columns, rows = count["get_min_tile_covering_grid"](size, tile["height"], most)
+    else:
+        columns, rows = count["get_optimal_tiled_canvas"](size, (tile["height"], tile["width"]), fewest, most)
     return rows, columns
 
 
 def anyres_layout(processor: Any, size: Size, _call: Mapping[str, Any]) -> Size:
-    """Rows and columns of tokens of LLaVA-OneVision's tiles, without padding and newlines."""
-    images, side = processor.image_processor, isqrt(processor.num_image_tokens)
+    """Rows and columns of tokens of the tiles of LLaVA-OneVision and LLaVA-NeXT, without padding and newlines."""
+    images = processor.image_processor
+    height, width = (images.size.get(key) or images.size["shortest_edge"] for key in ("height", "width"))
+    count = getattr(processor, "num_image_tokens", None)
+    side = height // processor.patch_size if count is None else isqrt(count)
     resolution = select_best_resolution(size, images.image_grid_pinpoints)
-    tiles = (length // images.size[key] for length, key in zip(resolution, ("height", "width"), strict=True))
+    tiles = (resolution[0] // height, resolution[1] // width)
     # Private, but it is what the processor itself counts with: the two cannot disagree.
     tokens, rows = processor._get_unpadded_features(*size, side, side, *tiles)
     return rows, tokens // max(rows, 1)

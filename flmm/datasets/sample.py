@@ -74,7 +74,8 @@ class SampleBuilder:
         self.image2tensor = image2tensor
         self.add_image_token = add_image_token
         self.image_token = image_token
-        if add_image_token and image_token not in self.tokenizer.get_vocab():
+        replaced = getattr(self.image_processor, "image_token", None) == image_token  # a word may do (Ovis2)
+        if (add_image_token or replaced) and image_token not in self.tokenizer.get_vocab():
             self.tokenizer = deepcopy(self.tokenizer)  # the caller's tokenizer stays as it is
             self.tokenizer.add_special_tokens({"additional_special_tokens": [image_token]})
         self.image_token_idx = self._image_token_id()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from flmm.constants import NO_PHRASE
+from flmm.models.capture import attending_layers
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,24 @@ class Backbone(nn.Module, ABC):
     def decoder(self) -> Any:
         """The language decoder (embeddings to last hidden state, without the vocabulary head)."""
 
+    @property
+    def first_reader(self) -> Any:
+        """The module that embeddings are handed to first."""
+        return self.decoder
+
     @abstractmethod
     def tokens(self, sample: dict[str, Any]) -> Tokens:
         """Turns one data sample into decoder inputs, phrase indices and image positions."""
 
     @property
     def num_layers(self) -> int:
-        """L, the decoder layers that are observed."""
+        """Layers of the decoder; each leaves hidden states."""
         return self.decoder.config.num_hidden_layers
+
+    @property
+    def attending(self) -> list[int]:
+        """Indices of the L layers that leave attention maps: all, but for hybrid decoders."""
+        return attending_layers(self.decoder)
 
     @property
     def num_heads(self) -> int:
@@ -107,7 +118,7 @@ class Backbone(nn.Module, ABC):
     @property
     def num_channels(self) -> int:
         """C = V·L·A, the attention maps of a phrase."""
-        return self.num_views * self.num_layers * self.num_heads
+        return self.num_views * len(self.attending) * self.num_heads
 
     @property
     def hidden_size(self) -> int:
@@ -290,6 +301,11 @@ def check_length(length: int, longest: int | None) -> None:
             f"{length} tokens (picture, prompt and text), but the LMM reads at most {longest}: shorten the text, or "
             "let the processor make fewer image tokens"
         )
+
+
+def handed_on(args: tuple[Any, ...], inputs: dict[str, Any]) -> dict[str, Any]:
+    """What a decoder, or its first layer, is called with; its embeddings as `inputs_embeds`."""
+    return {"inputs_embeds": args[0], **inputs} if args else inputs
 
 
 def checked_pixels(sample: dict[str, Any], lmm: str, shape: tuple[int, ...] | None = None) -> Tensor:

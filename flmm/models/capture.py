@@ -23,6 +23,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 NAME = "flmm_capture"
 
 
+# What a decoder calls the norm behind its last layer.
+_NORMS = ("norm", "embedding_norm", "final_layernorm")
+# Kinds of layers that leave no softmax attention: convolutions (LFM2), linear attention, state spaces.
+_WITHOUT_ATTENTION = {"conv", "linear_attention", "mamba"}
+
 Keep = Callable[[Tensor, int], Any]
 Rows = list[Tensor] | None
 
@@ -66,7 +71,7 @@ def capture(decoder: Any, rows: Rows, keep: Keep, hidden_rows: Rows = None) -> I
     """Observes `decoder`: one pass over a batch without a cache, or generation.
 
     Args:
-        decoder: A transformers decoder with `.layers`, `.norm` and `.config`.
+        decoder: A transformers decoder with `.layers`, a final norm and `.config`.
         rows: B tensors [T] of positions of the tokens to observe; None while one sequence is generated.
         keep: Called with the attention of each layer and sequence, [A, T, S] in the decoder's dtype, softmaxed
             in float32 over all keys, and the index of the sequence or new token; its result is stored.
@@ -87,7 +92,8 @@ def capture(decoder: Any, rows: Rows, keep: Keep, hidden_rows: Rows = None) -> I
             layer.register_forward_hook(partial(_keep_hidden, captured, index))
             for index, layer in enumerate(decoder.layers[:-1])
         ]
-        hooks.append(decoder.norm.register_forward_hook(partial(_keep_hidden, captured, len(decoder.layers) - 1)))
+        last = partial(_keep_hidden, captured, len(decoder.layers) - 1)
+        hooks.append(final_norm(decoder).register_forward_hook(last))
         previous, token = config._attn_implementation, _active.set(captured)
         config._attn_implementation = NAME
         try:
@@ -97,11 +103,23 @@ def capture(decoder: Any, rows: Rows, keep: Keep, hidden_rows: Rows = None) -> I
             _active.reset(token)
             for hook in hooks:
                 hook.remove()
-        if len(captured.attention) != len(decoder.layers):
+        if sorted(captured.attention) != (attending := attending_layers(decoder)):
             raise ValueError(
-                f"{type(decoder).__name__}: {len(captured.attention)} of {len(decoder.layers)} layers passed through "
+                f"{type(decoder).__name__}: {len(captured.attention)} of {len(attending)} layers passed through "
                 "transformers' AttentionInterface; its attention modules must dispatch on config._attn_implementation"
             )
+
+
+def final_norm(decoder: Any) -> Any:
+    """The norm behind the last layer of a decoder; None when it has none that is known."""
+    return next((getattr(decoder, name) for name in _NORMS if hasattr(decoder, name)), None)
+
+
+def attending_layers(decoder: Any) -> list[int]:
+    """Indices of the layers with softmax attention; hybrid decoders have others, which leave no map."""
+    kinds = getattr(decoder.config, "layer_types", None) or []
+    others = {index for index, kind in enumerate(kinds) if kind in _WITHOUT_ATTENTION}
+    return [index for index in range(len(decoder.layers)) if index not in others]
 
 
 def attention_rows(

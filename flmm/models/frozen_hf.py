@@ -5,8 +5,6 @@ So image features, positions, masks and whatever else a model hands to its decod
 """
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,9 +12,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
 from flmm.constants import IGNORE_INDEX, NO_PHRASE
-from flmm.models.backbone import Backbone, Tokens, checked_pixels, pictures_of
+from flmm.models.backbone import Backbone, Tokens, checked_pixels, handed_on, pictures_of
 from flmm.models.frozen_lmm import FrozenLMM, RequireSAM, build
 from flmm.models.grids import SquareGrid
+from flmm.models.hf_checks import check_mask, check_model, find_decoder, naming_pixels, seeing_pictures
 from flmm.models.loading import CheckedLoading
 
 # Of what a model hands to its decoder: these say how to run and what to return, not what to read.
@@ -77,14 +76,21 @@ class HFBackbone(Backbone):
         return Tokens(decoder_inputs, mask_ids, views)
 
     def generate(self, **inputs: Any) -> Tensor:
-        """See Backbone; ValueError for a picture of another model's processor."""
-        with naming_pixels(self.model, inputs["pixel_values"]):
+        """See Backbone; ValueError for a picture of another model's processor, or one that the answer would not see."""
+        watched, is_image = self.first_reader, inputs["input_ids"][0] == self.model.config.image_token_id
+        with naming_pixels(self.model, inputs["pixel_values"]), seeing_pictures(self.model, watched, is_image):
             return super().generate(**inputs)
 
     def _layout(self, sample: dict[str, Any], inputs: dict[str, Any]) -> tuple[Tensor, list[Tensor]]:
         """`mask_ids` [S] and the views."""
         is_image = inputs["input_ids"][0] == self.model.config.image_token_id
         positions, pictures = is_image.nonzero().flatten(), pictures_of(sample)
+        if not len(positions):
+            raise ValueError(
+                f"none of {len(is_image)} tokens is the image token {self.model.config.image_token_id} of "
+                f"{type(self.model).__name__}: set image_token to the text that its processor replaces by them, and "
+                "check that processor and model belong together"
+            )
         if len(pictures) == 1:
             views = self.grid(positions, inputs)
         else:
@@ -106,39 +112,39 @@ class HFBackbone(Backbone):
         everything = {key: value[None] for key, value in text.items()} | processed
         return {key: self._moved(value) for key, value in everything.items()}
 
+    @property
+    def first_reader(self) -> nn.Module:
+        """The decoder, or its first layer when it embeds the picture itself (Chameleon)."""
+        decoder: Any = self.decoder
+        return decoder.layers[0] if decoder is self.reader else decoder
+
     def _decoder_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        stop = self.decoder.register_forward_pre_hook(_stop, with_kwargs=True)
+        stop = self.first_reader.register_forward_pre_hook(_stop, with_kwargs=True)
         try:
             with naming_pixels(self.reader, inputs["pixel_values"]):
                 self.reader(**known_to(self.reader, inputs), use_cache=False)
         except _ReachedDecoderError as reached:
-            given = {key: value for key, value in reached.inputs.items() if key not in _HOW and value is not None}
-            mask = given.get("attention_mask")
-            if len(given) == 2 and isinstance(mask, Tensor) and mask.ndim == 2:
-                del given["attention_mask"]  # all ones; beside positions it is kept, as it says: these are one sequence
-            return given
+            return self._to_read(reached.inputs)
         finally:
             stop.remove()
-        raise ValueError(f"{type(self.reader).__name__} never called its decoder: it needs an adapter of its own")
+        raise ValueError(f"{type(self.reader).__name__} never called its decoder: it needs its own adapter")
+
+    def _to_read(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Of what was handed on, what the decoder is to read."""
+        if self.decoder is self.reader:  # a layer was stopped, which is given more than a decoder takes
+            given = known_to(self.decoder, given)
+        given = {key: value for key, value in given.items() if key not in _HOW and value is not None}
+        if "inputs_embeds" not in given:
+            raise ValueError(f"{type(self.reader).__name__} hands its decoder {sorted(given)}, but no inputs_embeds")
+        mask = given.get("attention_mask")
+        if len(given) == 2 and isinstance(mask, Tensor) and mask.ndim == 2:
+            del given["attention_mask"]  # all ones; beside positions it is kept, as it says: these are one sequence
+        return given
 
     def _moved(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
         return value.to(self.device, self.model.dtype if value.is_floating_point() else None)
-
-
-@contextmanager
-def naming_pixels(module: nn.Module, pixels: Tensor) -> Iterator[None]:
-    """Of what a model says when it cannot read a picture, a ValueError that names the cure."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"{type(module).__name__} cannot read pixel_values {list(pixels.shape)} ({error}): name the image "
-            "processor of the repository that the LMM comes from"
-        ) from error
 
 
 def known_to(module: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -152,60 +158,8 @@ class _ReachedDecoderError(Exception):
         self.inputs = inputs
 
 
-def _stop(_decoder: nn.Module, _args: Any, inputs: dict[str, Any]) -> None:
-    raise _ReachedDecoderError(inputs)
-
-
-def find_decoder(reader: nn.Module) -> nn.Module:
-    """The language decoder inside a model.
-
-    Raises:
-        ValueError: When there is none that can be observed.
-    """
-    for name in ("language_model", "text_model"):
-        decoder = getattr(reader, name, None)
-        if decoder is not None and hasattr(decoder, "layers") and hasattr(decoder, "norm"):
-            return decoder
-    raise ValueError(
-        f"{type(reader).__name__} has no language_model or text_model with layers and norm: it needs its own adapter"
-    )
-
-
-def check_model(model: Any, decoder: Any) -> None:
-    """Refuses a model whose attention or image tokens would be read wrongly."""
-    name = type(model).__name__
-    if getattr(model.config, "image_token_id", None) is None:
-        raise ValueError(f"{name}: its config names no image_token_id, so its image tokens cannot be found")
-    if getattr(decoder.config, "attn_logit_softcapping", None):
-        raise ValueError(f"{name}: attention with attn_logit_softcapping is neither run by sdpa nor captured")
-    if getattr(decoder.config, "cross_attention_layers", None):
-        raise ValueError(f"{name} reads the picture by cross-attention: no tokens of its text stand for the picture")
-    if getattr(decoder.config, "num_kv_shared_layers", None):
-        raise ValueError(f"{name}: layers that share keys and values do so with a cache only, and are read without one")
-
-
-def check_mask(masks: Any, rows: Tensor, prefix_lm: bool) -> None:
-    """Refuses a mask by which words of a phrase see what comes after them, or a prefix LM that made none.
-
-    Args:
-        masks: A mask or a dict of them: [1, 1, S, S] boolean (True = visible) or additive (0 = visible).
-        rows: [T] positions of the words.
-        prefix_lm: Whether picture and prompt see each other.
-    """
-    masks = list(masks.values()) if isinstance(masks, dict) else [masks]
-    masks = [mask for mask in masks if isinstance(mask, Tensor) and mask.ndim == 4]
-    if prefix_lm and not masks:
-        raise ValueError(
-            "prefix_lm=True, but the model made no mask by which picture and prompt see each other: load it with "
-            "attn_implementation='sdpa', or declare prefix_lm=False"
-        )
-    for mask in masks:
-        visible = mask[0, 0, rows] if mask.dtype == torch.bool else mask[0, 0, rows] == 0
-        if (visible & (torch.arange(visible.shape[1], device=rows.device) > rows[:, None])).any():
-            raise ValueError(
-                "words of a phrase would see the words after them: declare prefix_lm=True for a model whose picture "
-                "and prompt see each other (PaliGemma); any other needs an adapter of its own"
-            )
+def _stop(_module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+    raise _ReachedDecoderError(handed_on(args, inputs))
 
 
 class FrozenHF(FrozenLMM):

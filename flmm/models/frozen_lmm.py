@@ -75,9 +75,9 @@ class FrozenLMM(BaseModel):
     ):
         super().__init__()
         self.backbone = backbone
-        self.attention_layers = chosen_layers(attention_layers, backbone.num_layers, "attention_layers")
+        self.attention_layers = chosen_layers(attention_layers, len(backbone.attending), "attention_layers")
         self.text_layers = chosen_layers(text_layers, backbone.num_layers, "text_layers")
-        channels = backbone.num_channels // backbone.num_layers * len(self.attention_layers)
+        channels = backbone.num_channels // len(backbone.attending) * len(self.attention_layers)
         self.mask_head = build(mask_head, in_channels=channels)
         self.sam = build(sam)
         if self.sam is not None:
@@ -162,7 +162,7 @@ class FrozenLMM(BaseModel):
 
     def _attention(self, reading: Reading) -> list[Tensor]:
         """V tensors [L', A, M, h, w] of the layers that are used."""
-        if len(self.attention_layers) == self.backbone.num_layers:
+        if len(self.attention_layers) == len(self.backbone.attending):
             return reading.attention
         return [view[self.attention_layers] for view in reading.attention]
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from flmm.datasets.sample import SampleBuilder
-from flmm.models.backbone import Backbone
+from flmm.models.backbone import Backbone, handed_on
 from flmm.models.functional import crop_to_picture
 
 TEXT = "a bright square"
@@ -92,11 +92,12 @@ def prefill_difference(backbone: Backbone, builder: SampleBuilder) -> float:
     read = backbone.tokens(sample).inputs["inputs_embeds"]
     seen: list[Tensor] = []
 
-    def keep(_decoder: nn.Module, _args: Any, inputs: dict[str, Any]) -> None:
-        if inputs.get("inputs_embeds") is not None:
-            seen.append(inputs["inputs_embeds"])
+    def keep(_module: nn.Module, args: Any, inputs: dict[str, Any]) -> None:
+        embeds = handed_on(args, inputs).get("inputs_embeds")
+        if embeds is not None:
+            seen.append(embeds)
 
-    hook = backbone.decoder.register_forward_pre_hook(keep, with_kwargs=True)
+    hook = backbone.first_reader.register_forward_pre_hook(keep, with_kwargs=True)
     try:
         backbone.generate(**backbone.prompt(sample).inputs, max_new_tokens=1, do_sample=False)
     finally:

@@ -62,7 +62,7 @@ class PatchGrid:
 
 
 class TileGrid:
-    """Lay out the whole picture and its tiles (SmolVLM, Idefics3, InternVL: tiles first; Ovis2: tiles last).
+    """Lay out the whole picture and its tiles (SmolVLM, InternVL, Cohere2: tiles first; Ovis2: tiles last).
 
     Args:
         side: Rows and columns of tokens of a tile, and of the whole picture.

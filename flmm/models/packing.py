@@ -87,14 +87,18 @@ def pack(backbone: Backbone, samples: list[Sample]) -> Pack | None:
     config = backbone.decoder.config
     if config._attn_implementation not in (None, "eager", "sdpa"):  # others take no such mask
         return None
+    if len(backbone.attending) < backbone.num_layers:  # a convolution or a state carries one text into the next
+        return None
     first, prompt = samples[0], prompt_length(samples[0])
     lengths = [len(sample["input_ids"]) - prompt for sample in samples]
     before = accumulate((check_phrases(sample["mask_ids"]) for sample in samples), initial=0)
     numbered = [torch.where(m >= 0, m + n, m) for m, n in zip((s["mask_ids"] for s in samples), before, strict=False)]
     joined = {key: joined_texts([sample[key] for sample in samples], prompt) for key in ("input_ids", "labels")}
     tokens = backbone.tokens({**first, **joined, "mask_ids": joined_texts(numbered, prompt)})
-    window = getattr(config, "sliding_window", None)
-    if window is not None and len(tokens.mask_ids) > window:  # a later text would no longer see all of the prompt
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    if any(
+        window and len(tokens.mask_ids) > window for window in windows
+    ):  # a later text would not see all of the prompt
         return None
     start = len(tokens.mask_ids) - sum(lengths)
     check_length(start + max(lengths), backbone.max_length)

@@ -115,7 +115,7 @@ class Reader:
             decoder(**padded([tokens.inputs for tokens in batch]), use_cache=False)
         layers, readings = range(self.backbone.num_layers), []
         for b, tokens in enumerate(batch):
-            views = zip(*(captured.attention[i][b] for i in layers), strict=True)
+            views = zip(*(captured.attention[i][b] for i in self.backbone.attending), strict=True)
             hidden = torch.stack([captured.hidden[i][b].to(self.backbone.device) for i in layers])
             text = hidden[:, torch.isin(kept[b], texts[b])] if self.keep_text else None
             hidden = hidden[:, torch.isin(kept[b], rows[b])] if self.keep_text else hidden
@@ -145,7 +145,7 @@ class Reader:
         sizes = [view.shape[-2] * view.shape[-1] for view in tokens.views]
         cells = max(sizes) * len(sizes) if backbone.resize_before_merge else sum(sizes)
         layers, heads, width = backbone.num_layers, backbone.num_heads, backbone.hidden_size
-        return kept_bytes(layers, heads, width, cells, num_tokens, backbone.decoder.dtype.itemsize)
+        return kept_bytes(layers, heads, width, cells, num_tokens, backbone.decoder.dtype.itemsize)  # hybrids: less
 
     @torch.no_grad()
     def generate(self, sample: Sample, max_new_tokens: int, max_bytes: int | None = None, **kwargs: Any) -> Answer:
@@ -162,7 +162,7 @@ class Reader:
                 for at a time.
         """
         tokens, decoder = self.backbone.prompt(sample), self.backbone.decoder
-        prompt, layers = len(tokens.mask_ids), range(self.backbone.num_layers)
+        prompt, layers, attending = len(tokens.mask_ids), range(self.backbone.num_layers), self.backbone.attending
         check_length(prompt + max_new_tokens, self.backbone.max_length)
         if max_bytes is not None and self.kept_bytes(tokens, max_new_tokens) > max_bytes:
             ids = self.backbone.generate(**tokens.inputs, max_new_tokens=max_new_tokens + 1, **kwargs)[0]
@@ -178,11 +178,11 @@ class Reader:
             # one more than asked for: the last token is never read, so nothing is known of it
             ids = self.backbone.generate(**tokens.inputs, max_new_tokens=max_new_tokens + 1, **kwargs)[0]
         if not captured.hidden:  # its first token ended the answer
-            nothing = torch.empty(len(layers), self.backbone.num_heads, 0, prompt)
+            nothing = torch.empty(len(attending), self.backbone.num_heads, 0, prompt)
             maps = [nothing[..., view.cpu()] for view in tokens.views]
             return Answer(ids[:0], maps, torch.empty(len(layers), 0, 0), self.merge, int(ids[-1]))
         views = [
-            torch.stack([torch.cat([step[v] for step in captured.attention[i]], dim=1) for i in layers])
+            torch.stack([torch.cat([step[v] for step in captured.attention[i]], dim=1) for i in attending])
             for v in range(len(tokens.views))
         ]
         hidden = torch.stack([torch.cat(captured.hidden[i]).to(self.backbone.device) for i in layers])

@@ -5,21 +5,13 @@ import torch
 from golden_cases import LOSSES, GoldenCase, unet_config
 from hf_tiny import FAMILIES
 from PIL import Image, ImageDraw
-from torch import nn
 
 from flmm.cli.check_backbone import SIZES
 from flmm.datasets.sample import SampleBuilder
-from flmm.models.frozen_hf import (
-    FrozenHF,
-    HFBackbone,
-    check_mask,
-    check_model,
-    find_decoder,
-    known_to,
-    load_image_text_model,
-)
+from flmm.models.frozen_hf import FrozenHF, HFBackbone, known_to, load_image_text_model
 from flmm.models.grid_check import check_grid, prefill_difference
 from flmm.models.grids import AnyresGrid, PatchGrid, SquareGrid, TileGrid
+from flmm.models.hf_checks import check_mask, check_model
 
 WORDS, PHRASES = "a ball on the grass", ["a ball", "grass"]
 
@@ -190,11 +182,6 @@ def test_a_wrong_grid_is_found_out():
     places = list(check_grid(HFBackbone(lmm, fine_transposed), builder, (500, 500)))
     assert all(place.agrees for place in places if place.view == 0)
     assert not all(place.agrees for place in places if place.view == 1)
-
-
-def test_models_without_a_decoder_that_can_be_observed():
-    with pytest.raises(ValueError, match="Linear has no language_model"):
-        find_decoder(nn.Linear(1, 1))
 
 
 def test_models_that_would_be_read_wrongly():

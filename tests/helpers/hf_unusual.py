@@ -1,0 +1,217 @@
+"""Tiny image-text models whose decoder, tokens or tiles are unlike those of `hf_tiny`, each with its real processor."""
+
+from functools import partial
+
+import torch
+import transformers as hf
+from hf_tiny import PINPOINTS, SIZE_56, TEXT, TOWER, Tiny
+
+from flmm.datasets.hf_processors import anyres_layout, canvas_layout
+from flmm.models.grids import AnyresGrid, PatchGrid, SquareGrid, TileGrid
+
+INDICATORS = ("<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")
+CODES = 32  # entries of a VQ codebook
+FIRST_CODE = 340  # id of the first of them in the vocabulary
+
+
+def rows_with_a_newline(positions: torch.Tensor, inputs: dict) -> list[torch.Tensor]:
+    """Emu3's tokens: 8 x 8 pixels each, a newline after each row."""
+    rows, columns = (int(length) // 8 for length in inputs["image_sizes"].flatten())
+    return [positions.view(rows, columns + 1)[:, :-1]]
+
+
+def with_separator(tokenizer):
+    """Chameleon's tokenizer has one, which its processor writes behind the picture."""
+    tokenizer.add_special_tokens({"sep_token": "<sep>"})
+    return tokenizer
+
+
+UNUSUAL = {
+    # the processor replaces a word that is no token; the whole picture comes first
+    "ovis2": Tiny(
+        tokens={"image_token": "<IMG_ATOM>", **{name.strip("<>").lower(): name for name in INDICATORS}},
+        model=lambda ids: hf.Ovis2Config(
+            vision_config={**TOWER, "image_size": 56, "patch_size": 14, "vocab_size": 64},
+            text_config={**TEXT},
+            image_token_id=ids["image_token"],
+            visual_indicator_token_ids=[ids[name.strip("<>").lower()] for name in INDICATORS],
+            vocab_size=TEXT["vocab_size"],
+            hidden_size=TEXT["hidden_size"],
+        ),
+        processor=lambda tokenizer: hf.Ovis2Processor(
+            hf.Ovis2ImageProcessorFast(size=SIZE_56), tokenizer, image_seq_length=16
+        ),
+        image_token="<image>",
+        grid=TileGrid(side=4, whole="first"),
+        call={"layout": canvas_layout, "crop_to_patches": True, "max_patches": 6},
+        views=2,
+    ),
+    # counts its tiles by a rule that only shares its name with InternVL's
+    "cohere2_vision": Tiny(
+        tokens={
+            "image_token": "<|IMG_PATCH|>",
+            "boi_token": "<|START_OF_IMG|>",
+            "eoi_token": "<|END_OF_IMG|>",
+            "img_line_break_token": "<|IMG_LINE_BREAK|>",
+        },
+        model=lambda ids: hf.Cohere2VisionConfig(
+            vision_config={**TOWER, "model_type": "siglip_vision_model", "image_size": 112, "patch_size": 14},
+            text_config={**TEXT, "model_type": "cohere2"},
+            image_token_id=ids["image_token"],
+            alignment_intermediate_size=64,
+        ),
+        processor=lambda tokenizer: hf.Cohere2VisionProcessor(
+            hf.Cohere2VisionImageProcessorFast(size={"height": 112, "width": 112}, patch_size=4), tokenizer
+        ),
+        image_token="<|IMG_PATCH|>",
+        grid=TileGrid(side=4),
+        call={"layout": canvas_layout, "max_patches": 6},
+        views=2,
+    ),
+    # the decoder is inside a language model with its vocabulary
+    "llama4": Tiny(
+        tokens={
+            "fake": "<|image|>",
+            "patch": "<|patch|>",
+            "start": "<|image_start|>",
+            "end": "<|image_end|>",
+            "x": "<|tile_x_separator|>",
+            "y": "<|tile_y_separator|>",
+        },
+        model=lambda ids: hf.Llama4Config(
+            vision_config={
+                **TOWER,
+                "intermediate_size": 128,
+                "vision_output_dim": 32,
+                "projector_input_dim": 32,
+                "projector_output_dim": 32,
+                "image_size": 56,
+                "patch_size": 7,
+            },
+            text_config={**TEXT, "intermediate_size_mlp": 96, "num_local_experts": 2, "no_rope_layer_interval": 2},
+            image_token_index=ids["patch"],
+            boi_token_index=ids["start"],
+            eoi_token_index=ids["end"],
+        ),
+        processor=lambda tokenizer: hf.Llama4Processor(
+            hf.Llama4ImageProcessorFast(size=SIZE_56, max_patches=4), tokenizer, patch_size=7
+        ),
+        image_token="<|image|>",
+        grid=SquareGrid(side=4, at="last"),
+    ),
+    # a hybrid: two of three layers are convolutions; its final norm has another name
+    "lfm2_vl": Tiny(
+        tokens={
+            "image_token": "<image>",
+            "image_start_token": "<|image_start|>",
+            "image_end_token": "<|image_end|>",
+            "image_thumbnail": "<|img_thumbnail|>",
+        },
+        model=lambda ids: hf.Lfm2VlConfig(
+            vision_config={**TOWER, "model_type": "siglip2_vision_model", "patch_size": 16, "num_patches": 64},
+            text_config={
+                **TEXT,
+                "num_hidden_layers": 3,
+                "layer_types": ["conv", "full_attention", "conv"],
+                "block_auto_adjust_ff_dim": False,
+            },
+            image_token_id=ids["image_token"],
+            projector_hidden_size=64,
+        ),
+        processor=lambda tokenizer: hf.Lfm2VlProcessor(
+            hf.Lfm2VlImageProcessorFast(min_image_tokens=16, max_image_tokens=64, tile_size=128), tokenizer
+        ),
+        image_token="<image>",
+        grid=PatchGrid(merge=2, key="spatial_shapes"),
+        call={"do_image_splitting": False},
+    ),
+    # its processor does not say how many tokens a picture takes
+    "llava_next": Tiny(
+        tokens={"image_token": "<image>"},
+        model=lambda ids: hf.LlavaNextConfig(
+            vision_config={**TOWER, "model_type": "clip_vision_model", "image_size": 56, "patch_size": 14},
+            text_config={**TEXT, "model_type": "llama"},
+            image_token_index=ids["image_token"],
+            image_grid_pinpoints=PINPOINTS,
+        ),
+        processor=lambda tokenizer: hf.LlavaNextProcessor(
+            hf.LlavaNextImageProcessorFast(
+                size={"shortest_edge": 56}, crop_size=SIZE_56, image_grid_pinpoints=PINPOINTS
+            ),
+            tokenizer,
+            patch_size=14,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,
+        ),
+        image_token="<image>",
+        grid=AnyresGrid(side=4),
+        call={"layout": anyres_layout},
+        views=2,
+    ),
+}
+# Their towers turn the picture into entries of a codebook; random ones say nothing about a place.
+CODEBOOKS = {
+    # the model itself is the decoder
+    "chameleon": Tiny(
+        tokens={"image_token": "<image>", "boi_token": "<racm3:break>", "eoi_token": "<eoss>"},
+        load_tokenizer=partial(hf.LlamaTokenizerFast.from_pretrained, bos_token="<|endoftext|>", add_bos_token=False),
+        model=lambda ids: hf.ChameleonConfig(
+            **{key: value for key, value in TEXT.items() if key != "head_dim"},
+            vq_config={
+                "embed_dim": 16,
+                "num_embeddings": CODES,
+                "latent_channels": 16,
+                "resolution": 32,
+                "base_channels": 32,
+                "channel_multiplier": [1, 1, 1],
+                "num_res_blocks": 1,
+            },
+            vocabulary_map={
+                "<image>": ids["image_token"],
+                **{
+                    "IMGIMG" + "".join("ABCDEFGHIJ"[int(digit)] for digit in str(code)) + "Z": FIRST_CODE + code
+                    for code in range(CODES)
+                },
+            },
+        ),
+        processor=lambda tokenizer: hf.ChameleonProcessor(
+            hf.ChameleonImageProcessor(), with_separator(tokenizer), image_seq_length=64
+        ),
+        image_token="<image>",
+        grid=SquareGrid(),
+        call={"trim": 1, "do_center_crop": False, "size": {"height": 32, "width": 32}},
+    ),
+    # its processor writes the start of the text; its generate drops the pixels
+    "emu3": Tiny(
+        tokens={
+            "image_token": "<image>",
+            "boi_token": "<|image start|>",
+            "eoi_token": "<|image end|>",
+            "image_wrapper_token": "<|image token|>",
+            "eof_token": "<|extra_201|>",
+            "eol_token": "<|extra_200|>",
+        },
+        load_tokenizer=partial(hf.GPT2TokenizerFast.from_pretrained, bos_token="<|extra_203|>"),
+        model=lambda ids: hf.Emu3Config(
+            vq_config={
+                "codebook_size": CODES,
+                "base_channels": 32,
+                "channel_multiplier": [1, 1, 1, 1],
+                "num_res_blocks": 1,
+                "hidden_size": 32,
+            },
+            text_config={**TEXT, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0},
+            vocabulary_map={
+                "<image>": ids["image_token"],
+                "<|extra_200|>": ids["eol_token"],
+                **{f"<|visual token {code:06d}|>": FIRST_CODE + code for code in range(CODES)},
+            },
+        ),
+        processor=lambda tokenizer: hf.Emu3Processor(
+            hf.Emu3ImageProcessor(min_pixels=64 * 64, max_pixels=96 * 96), tokenizer
+        ),
+        image_token="<image>",
+        grid=rows_with_a_newline,
+        call={"trim": (1, 0)},
+    ),
+}
