@@ -42,7 +42,7 @@ from flmm.paths import locate_all
 from flmm.training import logs
 from flmm.training.frozen_parts import check_alike, frozen_names, init_head
 from flmm.training.gradients import pending_gradients, restore_gradients
-from flmm.training.hooks import HealthHook
+from flmm.training.hooks import HealthHook, safe_hooks
 from flmm.training.resume import ResumedIterator, random_state
 from flmm.training.start import check_start, fit_workers, name_true_status
 from flmm.training.terminal import Terminal
@@ -98,8 +98,8 @@ class _SharedRun:
             raise SystemExit(130) from None
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
-        """Registers the hooks of the config, and :class:`HealthHook`."""
-        super().register_hooks(default_hooks, custom_hooks)  # type: ignore[misc]
+        """Registers the hooks of the config, with our checkpoints, and :class:`HealthHook`."""
+        super().register_hooks(safe_hooks(default_hooks), custom_hooks)  # type: ignore[misc]
         # before all others: what it averages is what they log
         self.register_hook(HealthHook(), priority="HIGHEST")  # type: ignore[attr-defined]
 

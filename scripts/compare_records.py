@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from flmm.evaluation.groups import METRICS, comparison, table
-from flmm.evaluation.records import KINDS, Record, RecordStore
+from flmm.evaluation.records import KINDS, Record, read_records
 from flmm.evaluation.tables import print_table
 
 
@@ -18,22 +17,15 @@ def main() -> int:
     add("--metric", choices=METRICS, default="mIoU", help="mIoU (PNG's average recall) or cIoU [%(default)s]")
     args = parser.parse_args()
     try:
-        records = read(args.folder)
+        records = read_records(args.folder)
         if args.other:
-            show_differences(args, records, read(args.other))
+            show_differences(args, records, read_records(args.other))
         else:
             show(args, records)
     except (ValueError, FileNotFoundError) as error:
         print(f"compare_records.py: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def read(folder: str) -> list[Record]:
-    files = list(Path(folder, "samples").glob("[0-9]*.json"))
-    if not files:
-        raise FileNotFoundError(f"no records in {folder}: name a folder like OUTPUT/png_val.teacher_forced")
-    return RecordStore(folder).read(len(files))
 
 
 def show(args: argparse.Namespace, records: list[Record]) -> None:

@@ -45,11 +45,9 @@ def draw_occlusion(occlusion: Occlusion) -> Image.Image:
 
 def draw_faithfulness(found: Faithfulness) -> Image.Image:
     """Mean deletion and insertion curves, by attention and at random."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from flmm.evaluation.plots.figures import as_image, new_figure
 
-    figure = Figure(figsize=(8, 3.4), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(height=3.4, width=8)
     for axes, name in zip(figure.subplots(1, 2), ("deletion", "insertion"), strict=True):
         for order, color in (("attention", COLOURS[0]), ("random", COLOURS[1])):
             curve = np.mean(found.curves(name, order), axis=0)
@@ -57,8 +55,7 @@ def draw_faithfulness(found: Faithfulness) -> Image.Image:
             axes.plot(shares, curve, label=f"{order}: area {curve.mean():.2f}", color=[one / 255 for one in color])
         axes.set(title=name, xlabel="share of the picture", ylabel="probability of the reply", ylim=(0, None))
         axes.legend()
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return as_image(figure, dots=100)
 
 
 def fitted(image: Image.Image) -> Image.Image:

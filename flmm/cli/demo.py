@@ -22,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from flmm.config import TINY_CONFIG, read_config
+from flmm.evaluation.plots.page import add_phrases
 from flmm.evaluation.report import Report, draw_curves, read_scalars
 from flmm.evaluation.report_text import METRICS, PICTURES, TRAINING, meaning
 from flmm.evaluation.tables import PNG_HEADER, RES_HEADER, png_rows, print_table, res_rows
@@ -31,8 +32,8 @@ MANIFEST = "data/shapes/manifest.json"
 EVAL_PNG, EVAL_RES = "scripts/multiprocess_eval_png.py", "scripts/multiprocess_eval_refcoco.py"
 LAUNCH = ["accelerate", "launch", "--num_processes", "1", "--num_machines", "1"]
 LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-PARTS = ("train", "eval", "pictures")  # folders of what is made of the data; a name in them says the rest
-SHOWN = 6  # samples in the report
+PARTS = ("train", "eval", "pictures", "figures")  # folders of what is made of the data; a name in them says the rest
+SHOWN, MEASURED = 6, 20  # samples in the report, and those that the heads are measured on
 PROGRESS = re.compile(r"Iter\(train\)\s*\[\s*(\d+)/\s*(\d+)\].*?(loss: [\d.]+)?$")
 
 
@@ -83,7 +84,7 @@ class Demo:
         checkpoint = self.train()
         results = self.evaluate(checkpoint)
         pictures = self.pictures(checkpoint)
-        report = self.report(results, pictures)
+        report = self.report(results, pictures, self.figures(checkpoint))
         show(results)
         print(f"report: {report}\npictures: {pictures[0].parent}\nwall time: {minutes(time.monotonic() - start)}")
 
@@ -137,8 +138,7 @@ class Demo:
 
     def evaluate(self, checkpoint: str) -> dict[str, Any]:
         """Metrics of PNG and of both RES protocols with the trained head, of PNG with an untrained one."""
-        trained = self.folder / "eval" / (f"first_{self.limit}" if self.limit else "all")
-        untrained = self.folder / "eval/untrained"
+        trained, untrained = self.evaluated(), self.folder / "eval/untrained"
         limit = ["--limit", str(self.limit)] if self.limit else []
         with_head = ["--checkpoint", checkpoint, *limit]
         runs = {
@@ -158,6 +158,20 @@ class Demo:
                 self.step(f"evaluate: {name}", [*LAUNCH, script, *arguments])
         return {name: json.loads(file.read_text())["splits"] for name, (file, _, _) in runs.items()}
 
+    def evaluated(self) -> Path:
+        """Where the records and metrics of the trained head are."""
+        return self.folder / "eval" / (f"first_{self.limit}" if self.limit else "all")
+
+    def figures(self, checkpoint: str) -> list[Path]:
+        """Which heads of the LMM ground, and what the head learned about its layers."""
+        heads, layers = (self.folder / "figures" / f"{name}.svg" for name in ("heads", "layers"))
+        measured = ["--data-root", DATA, "--limit", str(MEASURED)]
+        steps = {"measure the heads": (heads, measured), "weigh the layers": (layers, ["--checkpoint", checkpoint])}
+        for title, (file, options) in steps.items():
+            if not file.is_file():
+                self.step(title, [*FLMM, "plot", file.stem, TINY_CONFIG, *options, "--out", str(file)])
+        return [heads, layers]
+
     def pictures(self, checkpoint: str) -> list[Path]:
         """A sentence grounded in a picture, and some PNG samples with their ground truth."""
         folder = self.folder / "pictures"
@@ -174,7 +188,7 @@ class Demo:
         others = [sample for number, sample in enumerate(samples) if number != index]  # the sentence is one of them
         return [out, *others[:SHOWN]]
 
-    def report(self, results: dict[str, Any], pictures: list[Path]) -> Path:
+    def report(self, results: dict[str, Any], pictures: list[Path], figures: list[Path]) -> Path:
         """Writes the HTML report."""
         report = Report("F-LMM demo: phrases grounded by a frozen tiny LLaVA")
         report.heading("Metrics on unseen pictures, in percent")
@@ -189,6 +203,10 @@ class Demo:
         report.paragraph(PICTURES)
         for picture in pictures:
             report.picture(picture, picture.name)
+        add_phrases(report, self.evaluated() / "png_val.teacher_forced", Path(DATA, "val2017"))
+        report.heading("What the frozen LMM looks at")
+        for figure in figures:
+            report.plot(figure.read_text())
         report.heading("Commands")
         report.commands(f"{command}   # {minutes(seconds)}" for seconds, command in self._steps().values())
         return report.write(self.folder / "report.html")

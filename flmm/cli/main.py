@@ -20,6 +20,7 @@ COMMANDS = {
     "data convert": ("flmm.cli.data_convert", "make one file of your data from COCO, LabelMe, CVAT and others"),
     "data get": ("flmm.cli.data_get", "fetch data sets; say what has to be fetched by hand"),
     "data shapes": ("flmm.cli.data_shapes", "make the shapes data set"),
+    "plot": ("flmm.cli.plot", "draw heads that ground, layer weights, IoU histograms, worst phrases, two runs"),
     "check-backbone": ("flmm.cli.check_backbone", "check where the image tokens of a config's LMM lie"),
     "doctor": ("flmm.cli.doctor", "show versions, device, what is missing, and the cure"),
     "demo": ("flmm.cli.demo", "data, training, evaluation and grounding with the tiny model"),

@@ -22,10 +22,17 @@ def our_runner(module: ModuleType) -> None:
     """Make a run of an F-LMM model one of flmm.runner's CustomRunner where the config names no ``runner_type``.
 
     The reference's configs name none, and MMEngine's runner saves the whole LMM with every checkpoint. No official
-    means: ``xtuner train`` has built that runner before such a config imports flmm, so the runner changes its class
-    as soon as it has its model. CustomRunner adds methods only. ``flmm train`` names the runner and needs no patch.
+    means. Where flmm is not installed but on PYTHONPATH, flmm_early does not run, and ``xtuner train`` has built that
+    runner before such a config imports flmm: then the runner changes its class as soon as it has its model.
+    CustomRunner adds methods only. ``flmm train`` names the runner and needs no patch.
     """
-    wrap = module.Runner.wrap_model
+    wrap, build = module.Runner.wrap_model, module.Runner.from_cfg.__func__
+
+    def from_cfg(cls: Any, cfg: Any) -> Any:
+        if cls is module.Runner and hasattr(cfg.get("model", {}).get("type"), "ground_readings"):
+            cls = importlib.import_module("flmm.runner").CustomRunner
+            return cls.from_cfg(cfg)
+        return build(cls, cfg)
 
     def wrap_model(self: Any, model_wrapper_cfg: Any, model: Any) -> Any:
         if type(self) is not module.Runner or not hasattr(model, "ground_readings"):
@@ -35,6 +42,7 @@ def our_runner(module: ModuleType) -> None:
         return self.wrap_model(model_wrapper_cfg, model)
 
     module.Runner.wrap_model = wrap_model
+    module.Runner.from_cfg = classmethod(from_cfg)
 
 
 PATCHES: list[Patch] = [

@@ -60,7 +60,7 @@ def overlay(image: Image.Image, masks: np.ndarray, colours: Sequence[Colour], al
     for mask, colour in zip(masks, colours, strict=True):
         mask = shrink(mask, image.height, image.width)
         pixels[mask] = (1 - alpha) * colourful[mask] + alpha * np.array(colour)
-        pixels[_outline(mask)] = colour
+        pixels[outline(mask)] = colour
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
@@ -72,7 +72,7 @@ def shrink(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     return mask[np.ix_(rows, columns)]
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
+def outline(mask: np.ndarray) -> np.ndarray:
     """The pixels of a mask that have a neighbour outside of it."""
     padded = np.pad(mask, 1)
     inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
@@ -112,7 +112,7 @@ def draw(grounding: Grounding, targets: Any = None, clusters: np.ndarray | None 
     titles = ["image", "attention"] + ["attention, two clusters"] * (clusters is not None)
     titles += ["coarse mask", "refined mask"] + ["ground truth"] * (targets is not None)
     width = GAP + len(titles) * (PANEL + GAP)
-    text = text_block(grounding, width - 2 * GAP)
+    text = text_block(grounding.text, grounding.spans, width - 2 * GAP)
     row_height = small.height + LINE + GAP
     canvas = Image.new("RGB", (width, text.height + LINE + len(grounding.phrases) * row_height + 2 * GAP), PAPER)
     canvas.paste(text, (GAP, GAP))
@@ -177,10 +177,10 @@ def label(grounding: Grounding, phrase: int, targets: np.ndarray | None) -> str:
     return figures + grounding.phrases[phrase]
 
 
-def text_block(grounding: Grounding, width: int) -> Image.Image:
-    """The text, wrapped, with every phrase in its colour."""
-    face = font(15, text=" ".join(grounding.text.split()))
-    lines = wrapped(coloured_words(grounding.text, grounding.spans), width, face.getlength)
+def text_block(text: str, spans: Sequence[tuple[int, int]], width: int) -> Image.Image:
+    """A text, wrapped, with every phrase in its colour."""
+    face = font(15, text=" ".join(text.split()))
+    lines = wrapped(coloured_words(text, spans), width, face.getlength)
     block = Image.new("RGB", (width, 22 * len(lines) + GAP), PAPER)
     pen = ImageDraw.Draw(block)
     for row, line in enumerate(lines):

@@ -12,6 +12,7 @@ from flmm.evaluation.significance import Difference, Interval, Ratio, compare, c
 Phrase = dict[str, Any]
 METRICS = ("mIoU", "cIoU")
 SMALL, MEDIUM = 32**2, 96**2  # pixels, as COCO parts its objects
+SIZES = ("small", "medium", "large")
 
 
 def _words(phrase: Phrase) -> str | None:
@@ -40,10 +41,14 @@ GROUPS: dict[str, Callable[[Phrase], str | None]] = {
 }
 
 
+def _order(pair: tuple[str, str]) -> tuple[int, str]:
+    return SIZES.index(pair[1]) if pair[1] in SIZES else -1, pair[1]
+
+
 def group_names(phrases: Iterable[Phrase]) -> list[tuple[str, str]]:
-    """(group, name) of all groups that have a phrase, in a fixed order."""
+    """(group, name) of all groups that have a phrase, in a fixed order, short before long and small before large."""
     found = {(group, name) for phrase in phrases for group, of in GROUPS.items() if (name := of(phrase))}
-    return [pair for group in GROUPS for pair in sorted(found) if pair[0] == group]
+    return [pair for group in GROUPS for pair in sorted(found, key=_order) if pair[0] == group]
 
 
 def ratio(records: Sequence[dict[str, Any]], group: str, name: str, kind: str, metric: str) -> Ratio:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ def phrase_records(sample: Mapping[str, Any], output: Mapping[str, Any]) -> list
     """Scores of each phrase of a sample, for the refined and the coarse masks.
 
     Args:
-        sample: A sample with `gt_masks` [M, H, W]; `phrases` and `mask_infos` are noted when it has them, as are the
-            `area` of each true mask in pixels and its `mention`: how many phrases before it have the same mask.
+        sample: A sample with `gt_masks` [M, H, W]; `phrases` and `mask_infos` are noted when it has them, as are
+            each true mask, its `area` in pixels and its `mention`: how many phrases before it have the same mask.
         output: What the model gave in mode 'tensor'.
     """
     targets = torch.as_tensor(sample["gt_masks"]).bool()
@@ -33,8 +33,8 @@ def phrase_records(sample: Mapping[str, Any], output: Mapping[str, Any]) -> list
     infos = sample.get("mask_infos", [{}] * len(targets))
     areas, mentions = targets.flatten(1).sum(1).tolist(), _mentions(targets)
     records = [
-        {"phrase": name, **info, "area": area, "mention": mention}
-        for name, info, area, mention in zip(names, infos, areas, mentions, strict=True)
+        {"phrase": name, **info, "area": area, "mention": mention, "truth": {"mask": encode_mask(target)}}
+        for name, info, area, mention, target in zip(names, infos, areas, mentions, targets, strict=True)
     ]
     for kind, key in KINDS.items():
         if key in output:
@@ -135,10 +135,33 @@ class RecordStore:
         """
         if missing := self.missing(count):
             raise RuntimeError(f"{self.samples}: no record of {len(missing)} of {count} samples: {missing[:10]}")
-        return [self._read(self.path(index)) for index in range(count)]
+        return [_parsed(self.path(index), _without_masks) for index in range(count)]
 
-    def _read(self, file: Path) -> Record:
-        try:
-            return json.loads(file.read_text(), object_hook=lambda found: {k: found[k] for k in found if k != "mask"})
-        except ValueError as error:
-            raise ValueError(f"{file} is damaged ({error}): delete it, and the same command makes it anew") from error
+    def whole(self, index: int) -> Record:
+        """The record of a sample with its masks (errors: `read`)."""
+        return _parsed(self.path(index))
+
+
+def read_records(folder: str | Path) -> list[Record]:
+    """All records of a folder, in order, without their masks.
+
+    Raises:
+        FileNotFoundError: When it holds none.
+        RuntimeError: When one is missing.
+        ValueError: When one is damaged.
+    """
+    files = list(Path(folder, "samples").glob("[0-9]*.json"))
+    if not files:
+        raise FileNotFoundError(f"no records in {folder}: name a folder like OUTPUT/png_val.teacher_forced")
+    return RecordStore(folder).read(len(files))
+
+
+def _parsed(file: Path, hook: Callable[[Record], Record] | None = None) -> Record:
+    try:
+        return json.loads(file.read_text(), object_hook=hook)
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}): delete it, and the same command makes it anew") from error
+
+
+def _without_masks(found: Record) -> Record:
+    return {key: found[key] for key in found if key not in ("mask", "truth")}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -23,9 +23,39 @@ table { border-collapse: collapse; margin: 0 0 2em; } h3 { font-size: 1em; margi
 td, th { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right; font-variant-numeric: tabular-nums; }
 td:first-child, th:first-child { text-align: left; padding-left: 0; } th { color: #555; font-weight: 500; }
 img { max-width: 100%; box-sizing: border-box; border: 1px solid #ddd; margin: 0 0 1em; }
+.plot svg { width: 480px; min-width: 0; max-width: 100%; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); gap: .8em; margin: 0 0 2em; }
+figure { margin: 0; } figure img { margin: 0; width: 100%; max-width: 224px; }
+figcaption { font-size: 13px; line-height: 1.3; color: #555; }
 pre { background: #f4f4f4; padding: 1em; white-space: pre-wrap; overflow-wrap: anywhere; }
 @media (max-width: 900px) { .wide img { max-width: none; } }
 """.strip()
+
+
+class Link(NamedTuple):
+    """A value of a table that leads to a gallery.
+
+    Attributes:
+        value: What is shown.
+        name: Name of the gallery.
+    """
+
+    value: Any
+    name: str
+
+
+def _content(value: Any) -> str:
+    """What stands in a cell."""
+    if isinstance(value, Link):
+        return f'<a href="#{escape(value.name)}">{escape(cell(value.value))}</a>'
+    return escape(cell(value))
+
+
+def jpeg_url(image: Image.Image) -> str:
+    """A picture as the address of an <img>."""
+    jpeg = io.BytesIO()
+    image.convert("RGB").save(jpeg, "JPEG", quality=88)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode('ascii')}"
 
 
 @dataclass
@@ -44,6 +74,15 @@ class Report:
         """Begins a section."""
         self.parts.append(f"<h2>{escape(text)}</h2>")
 
+    def gallery(self, name: str, text: str, cards: Iterable[tuple[Image.Image, str]]) -> None:
+        """Adds pictures with a line each, below a heading that a `Link` leads to."""
+        shown = "".join(
+            f'<figure><img alt="{escape(words)}" src="{jpeg_url(picture)}">'
+            f"<figcaption>{escape(words)}</figcaption></figure>"
+            for picture, words in cards
+        )
+        self.parts.append(f'<h3 id="{escape(name)}">{escape(text)}</h3><div class="gallery">{shown}</div>')
+
     def paragraph(self, text: str) -> None:
         """Adds running text."""
         self.parts.append(f"<p>{escape(text)}</p>")
@@ -55,7 +94,7 @@ class Report:
     def table(self, caption: str, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
         """Adds a table; numbers get two decimals."""
         head = "".join(f"<th>{escape(name)}</th>" for name in header)
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell(value))}</td>' for value in row)}</tr>" for row in rows)
+        body = "".join(f"<tr>{''.join(f'<td>{_content(value)}</td>' for value in row)}</tr>" for row in rows)
         self.parts.append(f'<h3>{escape(caption)}</h3><div class="wide"><table><tr>{head}</tr>{body}</table></div>')
 
     def terms(self, meaning: Mapping[str, str]) -> None:
@@ -65,15 +104,16 @@ class Report:
 
     def picture(self, path: str | Path, text: str = "") -> None:
         """Adds a picture file, as a JPEG inside the page: a tenth of a PNG's size."""
-        jpeg = io.BytesIO()
         with Image.open(path) as image:
-            image.convert("RGB").save(jpeg, "JPEG", quality=88)
-        data = base64.b64encode(jpeg.getvalue()).decode("ascii")
-        self.parts.append(f'<p class="wide"><img alt="{escape(text)}" src="data:image/jpeg;base64,{data}"></p>')
+            self.parts.append(f'<p class="wide"><img alt="{escape(text)}" src="{jpeg_url(image)}"></p>')
 
     def figure(self, svg: str) -> None:
         """Adds a drawing."""
         self.parts.append(f'<div class="wide">{svg}</div>')
+
+    def plot(self, svg: str) -> None:
+        """Adds a figure of `flmm.evaluation.plots`, which a phone shows whole."""
+        self.parts.append(f'<div class="plot">{svg[svg.index("<svg") :]}</div>')
 
     def write(self, path: str | Path) -> Path:
         """Writes the page."""

@@ -66,8 +66,23 @@ class SafeCheckpointHook(CheckpointHook):
     """A CheckpointHook after which there is a complete checkpoint at every moment.
 
     MMEngine 0.10.7 deletes the outdated file before it writes the new one, and rewrites `last_checkpoint` in
-    place.
+    place. DeepSpeed's files hold no gradients that wait for their step, so with it the checkpoint waits as well.
     """
+
+    _due = False
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Saves when it is time, and inside an accumulation window of DeepSpeed at its end."""
+        if self.by_epoch:
+            return
+        self._due |= self.every_n_train_iters(runner, self.interval, self.save_begin)
+        last = self.save_last and self.is_last_train_iter(runner)
+        if last or (self._due and not inside_window(runner.model)):
+            self._due = False
+            runner.logger.info(f"Saving checkpoint at {runner.iter + 1} iterations")
+            self._save_checkpoint(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated = self._keep(runner, step)
@@ -96,6 +111,20 @@ class SafeCheckpointHook(CheckpointHook):
         self.keep_ckpt_ids.append(step)  # a deque of max_keep_ckpts
         runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
         return steps[: -self.max_keep_ckpts]
+
+
+def inside_window(model: Any) -> bool:
+    """Whether DeepSpeed gathers gradients that the next step has still to use; other runs save these."""
+    steps = getattr(model, "gradient_accumulation_steps", None)
+    return steps is not None and model.micro_steps % steps() != 0
+
+
+def safe_hooks(default_hooks: Any) -> Any:
+    """Default hooks of a config, in which MMEngine's CheckpointHook is a :class:`SafeCheckpointHook`."""
+    checkpoint = (default_hooks or {}).get("checkpoint")
+    if not isinstance(checkpoint, dict) or checkpoint.get("type") not in ("CheckpointHook", CheckpointHook):
+        return default_hooks
+    return {**default_hooks, "checkpoint": {**checkpoint, "type": SafeCheckpointHook}}
 
 
 def _remove(path: Path) -> None:

@@ -108,6 +108,7 @@ IMAGENET, CLIP, HALF = (0.485, 0.456, 0.406), (0.48145466, 0.4578275, 0.40821073
     ("name", "images", "mean", "shape", "tokens"),
     [
         ("Qwen/Qwen2-VL-7B-Instruct", hf.Qwen2VLImageProcessor, CLIP, (1380, 1176), 345),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", hf.Qwen2VLImageProcessor, CLIP, (1380, 1176), 345),
         ("Qwen/Qwen3-VL-4B-Instruct", hf.Qwen2VLImageProcessor, HALF, (1040, 1536), 260),
         ("google/paligemma-3b-mix-448", hf.SiglipImageProcessor, HALF, (1, 3, 448, 448), None),
         ("google/gemma-3-4b-it", hf.Gemma3ImageProcessor, HALF, (1, 3, 896, 896), None),

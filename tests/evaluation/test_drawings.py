@@ -55,7 +55,7 @@ def test_all_letters_of_a_text_are_inside_the_block(text):
     lines = wrapped([(word, INK) for word in text.split()], 100, lambda piece: 10 * len(piece))
     assert "".join(piece for line in lines for piece, _ in line).split() == text.split()
     assert all(10 * len("".join(piece for piece, _ in line).rstrip()) <= 100 for line in lines)
-    block = text_block(SimpleNamespace(text=text, spans=[(0, 2)]), 300)
+    block = text_block(text, [(0, 2)], 300)
     assert block.width == 300
 
 

@@ -14,6 +14,11 @@ CODES = 32  # entries of a VQ codebook
 FIRST_CODE = 340  # id of the first of them in the vocabulary
 
 
+def fast(name: str) -> type:
+    """The image processor of torchvision, which transformers 4 calls by a name of its own."""
+    return getattr(hf, f"{name}Fast", None) or getattr(hf, name)
+
+
 def rows_with_a_newline(positions: torch.Tensor, inputs: dict) -> list[torch.Tensor]:
     """Emu3's tokens: 8 x 8 pixels each, a newline after each row."""
     rows, columns = (int(length) // 8 for length in inputs["image_sizes"].flatten())
@@ -39,7 +44,7 @@ UNUSUAL = {
             hidden_size=TEXT["hidden_size"],
         ),
         processor=lambda tokenizer: hf.Ovis2Processor(
-            hf.Ovis2ImageProcessorFast(size=SIZE_56), tokenizer, image_seq_length=16
+            fast("Ovis2ImageProcessor")(size=SIZE_56), tokenizer, image_seq_length=16
         ),
         image_token="<image>",
         grid=TileGrid(side=4, whole="first"),
@@ -61,7 +66,7 @@ UNUSUAL = {
             alignment_intermediate_size=64,
         ),
         processor=lambda tokenizer: hf.Cohere2VisionProcessor(
-            hf.Cohere2VisionImageProcessorFast(size={"height": 112, "width": 112}, patch_size=4), tokenizer
+            fast("Cohere2VisionImageProcessor")(size={"height": 112, "width": 112}, patch_size=4), tokenizer
         ),
         image_token="<|IMG_PATCH|>",
         grid=TileGrid(side=4),
@@ -94,7 +99,7 @@ UNUSUAL = {
             eoi_token_index=ids["end"],
         ),
         processor=lambda tokenizer: hf.Llama4Processor(
-            hf.Llama4ImageProcessorFast(size=SIZE_56, max_patches=4), tokenizer, patch_size=7
+            fast("Llama4ImageProcessor")(size=SIZE_56, max_patches=4), tokenizer, patch_size=7
         ),
         image_token="<|image|>",
         grid=SquareGrid(side=4, at="last"),
@@ -119,7 +124,7 @@ UNUSUAL = {
             projector_hidden_size=64,
         ),
         processor=lambda tokenizer: hf.Lfm2VlProcessor(
-            hf.Lfm2VlImageProcessorFast(min_image_tokens=16, max_image_tokens=64, tile_size=128), tokenizer
+            fast("Lfm2VlImageProcessor")(min_image_tokens=16, max_image_tokens=64, tile_size=128), tokenizer
         ),
         image_token="<image>",
         grid=PatchGrid(merge=2, key="spatial_shapes"),
@@ -135,7 +140,7 @@ UNUSUAL = {
             image_grid_pinpoints=PINPOINTS,
         ),
         processor=lambda tokenizer: hf.LlavaNextProcessor(
-            hf.LlavaNextImageProcessorFast(
+            fast("LlavaNextImageProcessor")(
                 size={"shortest_edge": 56}, crop_size=SIZE_56, image_grid_pinpoints=PINPOINTS
             ),
             tokenizer,

@@ -24,6 +24,9 @@ from mmengine.config import Config  # isort: skip
 from xtuner.model.utils import guess_load_checkpoint  # isort: skip
 from xtuner.registry import BUILDER  # isort: skip
 from xtuner.utils.constants import DEFAULT_IMAGE_TOKEN  # isort: skip
+from scripts.demo.utils import colors  # isort: skip
+
+assert len(colors) == 133
 
 
 def thresholded(logits, size):

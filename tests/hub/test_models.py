@@ -11,7 +11,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from deepseek_vl.models.original_format import convert_weights
-from flmm.config import read_config
+from flmm.config import read_config, sample_settings
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name for name in LMMS if not name.startswith("hpt/")]  # of HPT no config and no index was seen
@@ -84,3 +84,24 @@ def test_weights_are_those_of_the_repository(name):
     text = model.config.get_text_config()
     assert (text.num_hidden_layers, text.num_attention_heads) == (layers, heads)
     assert token is None or model.config.image_token_id == token
+
+
+# where a repository says how many tokens a picture, or a tile of it, takes
+TOKENS = {
+    "deepseek_vl/frozen_deepseek_vl_1_3b_chat": ("processor_config.json", "num_image_tokens", 576),
+    "deepseek_vl/frozen_deepseek_vl_7b_chat": ("processor_config.json", "num_image_tokens", 576),
+    "hf/frozen_internvl3_8b": ("processor_config.json", "image_seq_length", 256),
+    "hf/frozen_llava_onevision_qwen2_7b": ("processor_config.json", "num_image_tokens", 729),
+    "hf/frozen_smolvlm_instruct": ("processor_config.json", "image_seq_len", 81),
+    "hf/frozen_paligemma_3b_mix_448": ("preprocessor_config.json", "image_seq_length", 1024),
+    "hf/frozen_gemma3_4b_it": ("config.json", "mm_tokens_per_image", 256),
+}
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_a_view_has_as_many_tokens_as_the_repository_says(name):
+    file, key, count = TOKENS[name]
+    assert read(repository(name), file)[key] == count
+    config = read_config(ROOT / f"configs/{name}_{END}.py")
+    settings, grid = sample_settings(config), config.model.get("grid")
+    assert count == (settings["prompt"].count(settings["image_token"]) if grid is None else grid.side**2)

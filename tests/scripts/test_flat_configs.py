@@ -16,7 +16,7 @@ from flat_configs import FLAT, flat_config
 from mmengine.config import Config
 from remote_projector import write_remote_projector
 
-from flmm.checkpoint import read_checkpoint, trainable
+from flmm.checkpoint import read_checkpoint, read_head, trainable
 from flmm.config import build_model, read_config
 from flmm.datasets.shapes import make_shapes
 from flmm.training.check_config import check_config
@@ -111,15 +111,26 @@ def test_evaluation(trained):
 
 @pytest.mark.slow
 def test_the_real_commands(shapes, tmp_path):
-    """`xtuner train` imports flmm only while it builds the model; `flmm train` before it reads the config."""
+    """`xtuner train` has our runner from the start, with DeepSpeed too (flmm_early); `flmm train` goes on from it."""
     config = lay_out("llava15", tmp_path, shapes)
     environment = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
-    for words in (("xtuner", "train", *training(config, 2)), ("flmm", "train", *training(config, 3, "--resume"))):
+    first, more = training(config, 2), training(config, 3, "--resume", "run/iter_2.pth")
+    last = training(config, 4, "--resume")
+
+    def typed(*words):
         process = subprocess.run(list(map(str, words)), cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert process.returncode == 0, process.stderr[-3000:]
+        assert "optim_wrapper = dict(" not in process.stdout + process.stderr  # the config is in the log file
+        return process
+
+    for words in (("xtuner", "train", *first), ("xtuner", "train", *more), ("flmm", "train", *last)):
+        process = typed(*words)
     saved = [path.name for path in (tmp_path / "run").glob("iter_*.pth")]
-    assert saved == ["iter_3.pth"], process.stdout[-3000:]
-    assert all(name.startswith(TRAINED) for name in read_checkpoint(tmp_path / "run/iter_3.pth")["state_dict"])
+    assert saved == ["iter_4.pth"], process.stdout[-3000:]
+    assert all(name.startswith(TRAINED) for name in read_checkpoint(tmp_path / "run/iter_4.pth")["state_dict"])
+    _, _, _, *options = training(config, 1)
+    typed("xtuner", "train", config, "--work-dir", "deep", "--deepspeed", "deepspeed_zero2", *options)
+    assert all(name.startswith(TRAINED) for name in read_head(tmp_path / "deep/iter_1.pth"))
 
 
 @pytest.mark.slow

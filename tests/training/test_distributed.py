@@ -168,6 +168,19 @@ def test_killed_then_a_full_disk_then_resumed_equals_an_uninterrupted_run(stage,
     assert latest_checkpoint(folder / "run") == str(folder / "run/iter_16.pth")
 
 
+def test_deepspeed_saves_between_two_accumulation_windows(tmp_path):
+    """At steps 5, 10, 15, ... a window of 4 is open: its gradients would be in no file."""
+    deepspeed = ("--deepspeed", settings(tmp_path, 2))
+    alike = {"options": ["optim_wrapper.accumulative_counts=4", "model.dropout=0.3"], "processes": 1}
+    resume = (*deepspeed, "--resume", tmp_path / "whole/iter_8.pth")
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    run(tmp_path, {whole: job(whole, EXACT, *deepspeed, **alike), resumed: job(resumed, EXACT, *resume, **alike)})
+    saved = {int(path.stem.removeprefix("iter_")) for path in whole.glob("iter_*")}
+    assert saved == {8, 12, 16, 20, 28, 32}
+    heads = [read_head(folder / "iter_32.pth") for folder in (whole, resumed)]
+    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+
+
 def test_the_embedded_model_agrees_too(tmp_path):
     """LMM, U-Net and SAM, from the same head; captions with equally many masks, since a batch averages over those."""
     make_shapes(tmp_path / "data/shapes", train=40, val=3)
