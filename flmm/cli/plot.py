@@ -154,7 +154,8 @@ def draw_compare(args: argparse.Namespace) -> None:
     folders = (args.records, args.others)
     names = run_names(folders)
     pictures = args.pictures and writable(args.pictures)
-    write(draw_comparison(*map(read_records, folders), names, args.masks), args.out)
+    runs = [read_records(folder) for folder in folders]
+    write(draw_comparison(runs[0], runs[1], names, args.masks), args.out)
     if pictures:
         save_picture(draw_changes(folders, names, args.images, args.number, args.masks), pictures)
         print(f"written: {pictures}")

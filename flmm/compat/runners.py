@@ -22,16 +22,15 @@ def our_runner(module: ModuleType) -> None:
     """Make a run of an F-LMM model one of flmm.runner's CustomRunner where the config names no ``runner_type``.
 
     The reference's configs name none, and MMEngine's runner saves the whole LMM with every checkpoint. No official
-    means. Where flmm is not installed but on PYTHONPATH, flmm_early does not run, and ``xtuner train`` has built that
-    runner before such a config imports flmm: then the runner changes its class as soon as it has its model.
+    means: ``xtuner train`` builds that runner. Where flmm is on PYTHONPATH alone, flmm_early does not run, and the
+    runner is built before such a config imports flmm: then it changes its class as soon as it has its model.
     CustomRunner adds methods only. ``flmm train`` names the runner and needs no patch.
     """
     wrap, build = module.Runner.wrap_model, module.Runner.from_cfg.__func__
 
     def from_cfg(cls: Any, cfg: Any) -> Any:
         if cls is module.Runner and hasattr(cfg.get("model", {}).get("type"), "ground_readings"):
-            cls = importlib.import_module("flmm.runner").CustomRunner
-            return cls.from_cfg(cfg)
+            return importlib.import_module("flmm.runner").CustomRunner.from_cfg(cfg)
         return build(cls, cfg)
 
     def wrap_model(self: Any, model_wrapper_cfg: Any, model: Any) -> Any:

@@ -116,7 +116,8 @@ class HFBackbone(Backbone):
     def first_reader(self) -> nn.Module:
         """The decoder, or its first layer when it embeds the picture itself (Chameleon)."""
         decoder: Any = self.decoder
-        return decoder.layers[0] if decoder is self.reader else decoder
+        first: nn.Module = decoder.layers[0]
+        return first if decoder is self.reader else decoder
 
     def _decoder_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         stop = self.first_reader.register_forward_pre_hook(_stop, with_kwargs=True)

@@ -35,7 +35,7 @@ def find_decoder(reader: nn.Module) -> nn.Module:
     Raises:
         ValueError: When there is none that can be observed.
     """
-    parts = [getattr(reader, name, None) for name in ("language_model", "text_model")]
+    parts: list[Any] = [getattr(reader, name, None) for name in ("language_model", "text_model")]
     for decoder in (*parts, *(getattr(part, "model", None) for part in parts), reader):
         if hasattr(decoder, "layers") and final_norm(decoder) is not None:
             return decoder

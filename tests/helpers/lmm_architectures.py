@@ -67,7 +67,10 @@ def hpt(language: dict[str, Any], encoder: nn.Module) -> dict[str, Any]:
 
 
 def image_text(name: str) -> dict[str, Any]:
-    return {"model": hf.AutoModelForImageTextToText.from_config(described(name))}
+    config = described(name)
+    if name == "OpenGVLab/InternVL3-8B-hf":  # its config does not say so, its weights have a vocabulary head
+        config.tie_word_embeddings = False
+    return {"model": hf.AutoModelForImageTextToText.from_config(config)}
 
 
 def decoder(width: int, inner: int, layers: int, heads: int, kv: int, vocabulary: int) -> dict[str, Any]:

@@ -114,8 +114,7 @@ def test_the_real_commands(shapes, tmp_path):
     """`xtuner train` has our runner from the start, with DeepSpeed too (flmm_early); `flmm train` goes on from it."""
     config = lay_out("llava15", tmp_path, shapes)
     environment = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
-    first, more = training(config, 2), training(config, 3, "--resume", "run/iter_2.pth")
-    last = training(config, 4, "--resume")
+    first, last = training(config, 2), training(config, 3, "--resume")
 
     def typed(*words):
         process = subprocess.run(list(map(str, words)), cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -123,11 +122,11 @@ def test_the_real_commands(shapes, tmp_path):
         assert "optim_wrapper = dict(" not in process.stdout + process.stderr  # the config is in the log file
         return process
 
-    for words in (("xtuner", "train", *first), ("xtuner", "train", *more), ("flmm", "train", *last)):
+    for words in (("xtuner", "train", *first), ("flmm", "train", *last)):
         process = typed(*words)
     saved = [path.name for path in (tmp_path / "run").glob("iter_*.pth")]
-    assert saved == ["iter_4.pth"], process.stdout[-3000:]
-    assert all(name.startswith(TRAINED) for name in read_checkpoint(tmp_path / "run/iter_4.pth")["state_dict"])
+    assert saved == ["iter_3.pth"], process.stdout[-3000:]
+    assert all(name.startswith(TRAINED) for name in read_checkpoint(tmp_path / "run/iter_3.pth")["state_dict"])
     _, _, _, *options = training(config, 1)
     typed("xtuner", "train", config, "--work-dir", "deep", "--deepspeed", "deepspeed_zero2", *options)
     assert all(name.startswith(TRAINED) for name in read_head(tmp_path / "deep/iter_1.pth"))

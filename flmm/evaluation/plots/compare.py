@@ -37,7 +37,7 @@ def draw_comparison(records: Sequence[Record], others: Sequence[Record], names: 
     found = comparison(records, others, kind, "mIoU")
     figure = new_figure(4.9 + 0.26 * len(found))
     upper, lower = figure.subplots(2, 1, height_ratios=[4, 0.4 + 0.26 * len(found)])
-    _dots(upper, *(_ious(run, kind) for run in (records, others)), names)
+    _dots(upper, _ious(records, kind), _ious(others, kind), names)
     _differences(lower, found)
     figure.suptitle(f"{names[1]} against {names[0]}\n{kind} masks", fontsize=10, x=0.01, ha="left")
     return figure

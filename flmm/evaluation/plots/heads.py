@@ -78,7 +78,7 @@ def _scores(reader: Reader, sample: Mapping[str, Any]) -> dict[str, list[Tensor]
     """Of one sample and each of V views: IoU [L, A, M] of both merges, and [M] that cells can reach."""
     views, phrases = token_maps(reader, sample)
     shares = [cell_shares(sample["gt_masks"], view) for view in views]
-    scores = {
+    scores: dict[str, list[Tensor]] = {
         merge: [
             soft_iou(attended_cells(torch.stack([merge_rows(layer, phrases, merge) for layer in view])), share)
             for view, share in zip(views, shares, strict=True)
@@ -102,7 +102,7 @@ def token_maps(reader: Reader, sample: Mapping[str, Any]) -> tuple[list[Tensor],
 
 def cell_shares(masks: Tensor, view: Tensor) -> Tensor:
     """Share of each cell of a view [..., h, w] that masks [M, H, W] cover: [M, h, w]."""
-    return F.adaptive_avg_pool2d(torch.as_tensor(masks).float()[None], view.shape[-2:])[0]
+    return F.adaptive_avg_pool2d(torch.as_tensor(masks).float()[None], (view.shape[-2], view.shape[-1]))[0]
 
 
 def attended_cells(maps: Tensor) -> Tensor:
