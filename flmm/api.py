@@ -18,17 +18,19 @@ from flmm.datasets.images import ImageSource, as_picture, as_rgb
 from flmm.datasets.phrases import Phrases, Span, find_phrases
 from flmm.datasets.sample import SampleBuilder
 from flmm.grounding import Grounding, masks_and_scores
+from flmm.head_folder import LICENSE, head_file, push_head, save_head
 from flmm.models.backbone import Reading
 from flmm.models.functional import crop_to_picture
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flmm.chat import Conversation, Reply
 
 # Logits are made at the size of the picture, for all phrases at once: a photo of 50 megapixels would take 200 MB
 # per phrase. Larger pictures are grounded at this size and their masks enlarged; SAM itself sees 1024 pixels.
 MAX_SIDE = 2048
 ATTENTION_SIDE = 256
-CHECKPOINTS = (".pth", ".pt", ".bin", ".safetensors")
 
 
 class GroundingModel:
@@ -37,15 +39,21 @@ class GroundingModel:
     Args:
         model: A FrozenLMM.
         builder: Makes its samples as it was trained to read pictures and texts.
+        config: What both were built from.
+        checkpoint: Where the head was loaded from.
 
     Attributes:
         model: The FrozenLMM.
         builder: Makes its samples.
+        config: The mmengine Config, if known.
+        checkpoint: File of the head, if any.
     """
 
-    def __init__(self, model: Any, builder: SampleBuilder):
+    def __init__(self, model: Any, builder: SampleBuilder, config: Any = None, checkpoint: Path | None = None):
         self.model = model
         self.builder = builder
+        self.config = config
+        self.checkpoint = checkpoint
 
     def ground(self, image: ImageSource, text: str, phrases: Phrases | None = None) -> Grounding:
         """Find the phrases of a text in a picture.
@@ -113,6 +121,59 @@ class GroundingModel:
         """
         return self.chat(image).ask(question, max_new_tokens)
 
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        license: str = LICENSE,
+        metrics: Mapping[str, Any] | None = None,
+        example: Grounding | None = None,
+    ) -> Path:
+        """Writes the head as a folder that `flmm.load` reads and the hub shows: parameters, config, card, picture.
+
+        Args:
+            folder: Made when it does not exist.
+            license: Of the head, as the hub names licenses.
+            metrics: What was measured, numbers by name; by default what evaluations below work_dirs say of it.
+            example: A grounding for the card; by default that of a drawn scene.
+
+        Returns:
+            The folder.
+
+        Example:
+            >>> folder = model.save_pretrained("mine")
+            >>> flmm.load(folder).ground("photo.jpg", "a red circle").boxes.shape
+            (1, 4)
+        """
+        return save_head(self, folder, license, metrics, example)
+
+    def push_to_hub(
+        self,
+        name: str,
+        private: bool = False,
+        message: str = "",
+        license: str = LICENSE,
+        metrics: Mapping[str, Any] | None = None,
+        example: Grounding | None = None,
+    ) -> str:
+        """Uploads what `save_pretrained` writes to the Hugging Face hub, as one commit.
+
+        Args:
+            name: `user/head`; made when it does not exist. `user/head@branch` writes to a branch that exists.
+            private: Whether a new repository can be seen by its owner alone.
+            message: What the commit says.
+            license: As in `save_pretrained`, like the rest.
+            metrics: Numbers by name.
+            example: A grounding for the card.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            FileNotFoundError: When the hub cannot be reached, or this user may not write there.
+            ConnectionError: When the transfer broke.
+        """
+        return push_head(self, name, private, message, license=license, metrics=metrics, example=example)
+
     def ground_reading(
         self, reading: Reading, sample: dict[str, Any], picture: Image.Image, text: str, spans: list[Span]
     ) -> Grounding:
@@ -179,17 +240,21 @@ def load(
     config: str | Path | None = None,
     checkpoint: str | Path | None = None,
     device: str | torch.device | None = None,
+    revision: str | None = None,
 ) -> GroundingModel:
     """Load a model for grounding.
 
     Args:
         config: Config file, or a checkpoint that carries its config. By default that of `checkpoint`; without
             both, the embedded tiny model.
-        checkpoint: Trained head. It must be given for a config that names no `pretrained`.
+        checkpoint: Trained head: a file, a folder that `save_pretrained` wrote, or a name on the hub (`user/head`,
+            `hf://user/head@revision`). It must be given for a config that names no `pretrained`.
         device: By default the GPU if there is one, see `usable_device`.
+        revision: Branch, tag or commit of a head on the hub.
 
     Raises:
-        FileNotFoundError: When a file does not exist.
+        FileNotFoundError: When a file does not exist, or the hub has no such head or cannot be reached.
+        ConnectionError: When the transfer of a head broke.
         ValueError: When no checkpoint is given, one of another model, or one without config alone.
 
     Example:
@@ -200,17 +265,18 @@ def load(
         (1, 4)
     """
     device = usable_device(device)
-    if checkpoint is None and config is not None and Path(config).suffix in CHECKPOINTS:
+    if checkpoint is None and config is not None and Path(config).suffix != ".py":
         config, checkpoint = None, config
     if checkpoint is None and (config is None or Path(config).name == Path(TINY_CONFIG).name):
         checkpoint = TINY_CHECKPOINT
+    checkpoint = checkpoint and head_file(checkpoint, revision)
     settings = find_config(config, checkpoint)
     if checkpoint is None and not settings.model.get("pretrained"):
         raise ValueError(
             f"no checkpoint for {config}: an untrained head grounds nothing. Name the one that `flmm train` saved"
         )
     model = build_model(settings, checkpoint, device)
-    return GroundingModel(model, SampleBuilder(**sample_settings(settings)))
+    return GroundingModel(model, SampleBuilder(**sample_settings(settings)), settings, checkpoint)
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:

@@ -23,6 +23,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import _get_default_store
 
+from flmm.head_folder import WEIGHTS, head_file
+
 STATISTICS = ("min", "max", "current", "mean")
 
 
@@ -92,11 +94,12 @@ def load_head(model: nn.Module, path: str | os.PathLike, state: dict[str, Tensor
 
     Args:
         model: A model whose trainable parameters are the head.
-        path: A torch file, a .safetensors file, or the folder of a DeepSpeed checkpoint.
+        path: A torch file, a .safetensors file, the folder of a DeepSpeed checkpoint, or a head as
+            `flmm.head_folder.find_head` takes it: a folder, or a name on the hub.
         state: The parameters in it, when they have been read.
 
     Raises:
-        FileNotFoundError: When there is no such file.
+        FileNotFoundError: When there is no such file, or the hub has no such head.
         ValueError: When the file cannot be read, belongs to another backbone (with the shapes), or lacks a
         parameter.
     """
@@ -145,7 +148,7 @@ def _some(names: list[str], count: int = 5) -> str:
 
 def read_head(path: str | os.PathLike) -> dict[str, Tensor]:
     """Reads the parameters in a checkpoint of any kind that :func:`load_head` takes, on the CPU."""
-    path = Path(path)
+    path = head_file(path)
     if path.is_dir():
         return _read_deepspeed(path)
     if path.suffix == ".safetensors":
@@ -202,7 +205,7 @@ def _read_deepspeed(path: Path) -> dict[str, Tensor]:
     """
     if not list(path.glob("*_optim_states.pt")):
         raise ValueError(
-            f"{path} is a folder without *_optim_states.pt, so no DeepSpeed checkpoint; something in it may be"
+            f"{path} is a folder without *_optim_states.pt or {WEIGHTS}, so it is no checkpoint; something in it may be"
         )
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flmm.constants import REFCOCO
+from flmm.head_folder import WEIGHTS, head_config, head_file
 from flmm.paths import locate, locate_all
 
 TINY_CONFIG = "configs/tiny/frozen_tiny_llava_unet_sam_nano_shapes.py"
@@ -49,6 +50,9 @@ def read_config(path: str | Path) -> Any:
 def checkpoint_config(path: str | Path) -> Any:
     """Read the config that a checkpoint of ours carries, as an mmengine Config for `build_model` and the data.
 
+    Args:
+        path: The checkpoint, or a head: its folder or its name on the hub.
+
     Raises:
         FileNotFoundError: When there is no such checkpoint.
         ValueError: When it carries none, as released heads and checkpoints of earlier versions do.
@@ -56,7 +60,9 @@ def checkpoint_config(path: str | Path) -> Any:
     from flmm.checkpoint import read_meta
     from flmm.config_data import from_data
 
-    path = Path(locate(str(path)))
+    path = head_file(path)
+    if path.name == WEIGHTS:
+        return head_config(path.parent)
     # not `config`: MMEngine takes that for the text of a config file, and runs it
     text = None if path.suffix == ".safetensors" else read_meta(path).get("flmm_config")
     if text is None:
@@ -90,7 +96,8 @@ def build_model(config: Any, checkpoint: str | Path | None = None, device: Any =
 
     Args:
         config: An mmengine Config.
-        checkpoint: Trained head; without it the head is the one that the config builds.
+        checkpoint: Trained head, a file, a folder or a name on the hub; without it the head is the one that the
+            config builds.
         device: Where the model goes.
 
     Raises:
@@ -102,8 +109,8 @@ def build_model(config: Any, checkpoint: str | Path | None = None, device: Any =
     from flmm.checkpoint import load_head
     from flmm.training.dry_run import check_files
 
-    checkpoint = checkpoint and locate(str(checkpoint))
-    if checkpoint is not None and not Path(checkpoint).exists():
+    checkpoint = checkpoint and head_file(checkpoint)
+    if checkpoint is not None and not checkpoint.exists():
         raise FileNotFoundError(f"checkpoint {checkpoint} does not exist: train one with `flmm train`")
     settings = dict(config.model)
     if checkpoint is not None and "pretrained" in settings:

@@ -38,6 +38,7 @@ from flmm.checkpoint import (
 )
 from flmm.config_data import to_data
 from flmm.datasets.annotations import share_with_workers
+from flmm.head_folder import head_file
 from flmm.paths import locate_all
 from flmm.training import logs
 from flmm.training.frozen_parts import check_alike, frozen_names, init_head
@@ -312,4 +313,5 @@ class DeepSpeedRunner(_SharedRun, FlexibleRunner):
 
 
 def _is_head_only(filename: str) -> bool:
-    return Path(filename).is_dir() or filename.endswith(".safetensors")
+    file = head_file(filename)
+    return file.is_dir() or file.suffix == ".safetensors"

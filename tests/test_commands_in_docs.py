@@ -93,7 +93,7 @@ def problem_of(words: list[str], monkeypatch) -> str:
 
 
 def problem_of_make(words: list[str]) -> str:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     unknown = {word for word in words if "=" not in word and not word.startswith("-")} - targets
     return f"no target {unknown}" if unknown else ""
 

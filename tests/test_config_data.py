@@ -67,7 +67,7 @@ def test_paths_of_the_repository_are_relative_and_those_of_another_machine_are_f
         "os.system",
         "flmm.models.loading.os.system",
         "flmm.cli.main.main",
-        "flmm.datasets.download.download",
+        "flmm.download.download",
         "torch.load",
         "torch.hub.load",
         "transformers.Trainer",

@@ -8,7 +8,15 @@ from PIL import Image
 import flmm
 from flmm import Conversation, GroundingModel, Reply
 
-PARTS = [flmm.load, GroundingModel.ground, GroundingModel.chat, GroundingModel.answer, Conversation, Reply.ground]
+PARTS = [
+    flmm.load,
+    GroundingModel.ground,
+    GroundingModel.chat,
+    GroundingModel.answer,
+    GroundingModel.save_pretrained,
+    Conversation,
+    Reply.ground,
+]
 
 
 @pytest.fixture(scope="module")

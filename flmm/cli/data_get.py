@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from flmm.datasets.check_benchmarks import GRANDF, REASON_SEG
 from flmm.datasets.check_parts import CAPTIONS, COCO, REFS
-from flmm.datasets.download import download, remote_size, unpack
+from flmm.download import download, remote_size, unpack
 
 
 class Source(NamedTuple):
@@ -106,24 +106,26 @@ def run(args: argparse.Namespace) -> int:
     sources = [source for name in args.sets for source in SETS[name]]
     if unknown := set(args.only) - {source.name for source in sources}:
         raise ValueError(f"--only {', '.join(sorted(unknown))}: {', '.join(args.sets)} has no such file; see --help")
-    return get([source for source in sources if not args.only or source.name in args.only], args.root, args)
+    wanted = [source for source in sources if not args.only or source.name in args.only]
+    failed = get(wanted, args.root, args.dry_run, args.keep)
+    if not args.dry_run:
+        print(f"next: flmm data check {args.root}")
+    return failed
 
 
-def get(sources: Iterable[Source], root: Path, args: argparse.Namespace) -> int:
+def get(sources: Iterable[Source], root: Path, dry_run: bool = False, keep: bool = False) -> int:
     """Fetches sources into a root; see `run`."""
     missing = [source for source in sources if not is_there(source, root)]
     _announce(missing, root)
     failed = any(source.by_hand for source in missing)
-    for source in () if args.dry_run else missing:
+    for source in () if dry_run else missing:
         if source.by_hand:
             continue
         try:
-            fetch(source, root, args.keep)
+            fetch(source, root, keep)
         except (OSError, ValueError) as error:
             failed = True
             print(f"failed: {error}")
-    if not args.dry_run:
-        print(f"next: flmm data check {root}")
     return int(failed)
 
 

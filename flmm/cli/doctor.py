@@ -136,7 +136,7 @@ def files() -> Iterator[Finding]:
     optional = {
         "data/shapes": "`flmm data shapes` makes data/shapes",
         "data/coco": "data/coco is only for real data: see docs/data.md and `flmm data check`",
-        SAM_L: "sam_vit_l is only for real LMMs: https://github.com/facebookresearch/segment-anything has it",
+        SAM_L: "sam_vit_l is only for real LMMs: `flmm download sam_vit_l`",
     }
     for path, cure in optional.items():
         there = Path(locate(path)).exists()

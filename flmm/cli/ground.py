@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="words of the sentence; repeat for more. Without it the whole sentence is one phrase",
     )
     parser.add_argument("--config", help="config of the model [that of the checkpoint, else the tiny model]")
-    parser.add_argument("--checkpoint", help="trained head [that of the tiny model]")
+    parser.add_argument("--checkpoint", help="trained head: file, folder or user/head of the hub [the tiny model's]")
     parser.add_argument(
         "--out", help="picture to write [grounding.png]; for a folder: where all results go [grounding]"
     )

@@ -16,6 +16,7 @@ COMMANDS = {
     "chat": ("flmm.cli.chat", "talk about pictures, ground and explain what is said"),
     "cases": ("flmm.cli.cases", "ask questions whose answers are known, and report what fails"),
     "train": ("flmm.cli.train", "train a head; what `xtuner train` does, with a true exit status"),
+    "download": ("flmm.cli.download", "fetch weights of SAM, LMMs and heads, and compare their checksums"),
     "data check": ("flmm.datasets.check", "validate data folders or your file, and say where the missing comes from"),
     "data convert": ("flmm.cli.data_convert", "make one file of your data from COCO, LabelMe, CVAT and others"),
     "data get": ("flmm.cli.data_get", "fetch data sets; say what has to be fetched by hand"),

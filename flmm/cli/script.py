@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-MENDABLE = (ValueError, FileNotFoundError, FileExistsError)  # what a user can mend
+MENDABLE = (ValueError, FileNotFoundError, FileExistsError, ConnectionError)  # what a user can mend
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from flmm.cli.doctor import Finding, show
+from flmm.hub import PREFIX
 from flmm.paths import FILES, FOLDERS, locate_all
 
 PATIENCE = timedelta(minutes=3)
@@ -31,7 +32,7 @@ WEIGHTS = {
     "mm_vision_tower_aux": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
 }
 BITS_CURE = "`python -m pip install bitsandbytes` (uv leaves it out inside the repository: see docs/training.md)"
-SAM_CURE = "https://github.com/facebookresearch/segment-anything has SAM's weights (checkpoints/README.md)"
+SAM_CURE = "`flmm download sam_vit_l` (or sam_vit_b, sam_vit_h) fetches SAM's weights (checkpoints/README.md)"
 DATA_CURE = "paths are relative to the folder you start in; `flmm data check` tells where missing data come from"
 NETWORK_CURE = (
     "all nodes must reach ADDR:PORT of node 0 (firewall?); name their common interface with "
@@ -213,9 +214,10 @@ def _quantized(node: Any) -> bool:
 
 
 def named_paths(node: Any) -> Iterator[tuple[str, Path]]:
-    """Keys and paths of the files and folders that a config names."""
+    """Keys and paths of the files and folders that a config names; a head of the hub (`hf://`) is none."""
     if isinstance(node, Mapping):
-        yield from ((key, Path(node[key])) for key in (*FILES, *FOLDERS) if isinstance(node.get(key), str))
+        named = ((key, node.get(key)) for key in (*FILES, *FOLDERS))
+        yield from ((key, Path(path)) for key, path in named if isinstance(path, str) and not path.startswith(PREFIX))
         if "ann_file" in node:
             root = Path(node.get("data_root", ""))
             yield from ((key, root / node[key]) for key in ("ann_file", "split_file") if key in node)

@@ -23,31 +23,34 @@ from flmm.models.functional import fold_rows, merge_rows
 EAGER, CAPTURE, PLAIN = "eager, output_attentions", "capture", "plain sdpa"
 
 
-def parse_args() -> argparse.Namespace:
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
     parser = options(__doc__)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--heads", type=int, default=16)
     parser.add_argument("--kv-heads", type=int, help="default: as many as heads")
     parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--inner", type=int, help="width of the MLP; default: LLaMA-7B's ratio to the width")
     parser.add_argument("--lengths", type=int, nargs="+", default=[2900], help="tokens of the sequence")
     parser.add_argument("--rows", type=int, default=60, help="phrase tokens, at the end of the sequence")
     parser.add_argument("--phrases", type=int, default=6)
     parser.add_argument("--eager-limit", type=float, default=8, help="GB of maps up to which the reference's way runs")
-    return parser.parse_args()
+    return parser
 
 
 def make_decoder(args: argparse.Namespace) -> LlamaModel:
     config = LlamaConfig(
         vocab_size=32,
         hidden_size=args.width,
-        intermediate_size=int(args.width * 2.6875),  # LLaMA-7B's ratio
+        intermediate_size=args.inner or int(args.width * 2.6875),
         num_hidden_layers=args.layers,
         num_attention_heads=args.heads,
         num_key_value_heads=args.kv_heads or args.heads,
         max_position_embeddings=max(args.lengths),
     )
     torch.manual_seed(0)
-    return LlamaModel(config).to(args.device, getattr(torch, args.dtype)).eval()
+    with torch.device(args.device):
+        return LlamaModel._from_config(config, dtype=getattr(torch, args.dtype)).eval()
 
 
 def ways(decoder: LlamaModel, embeds: Tensor, args: argparse.Namespace) -> dict[str, Callable[[], object]]:
@@ -84,9 +87,14 @@ def ways(decoder: LlamaModel, embeds: Tensor, args: argparse.Namespace) -> dict[
     return {**reference, CAPTURE: captured, PLAIN: plain}
 
 
-@torch.no_grad()
 def main() -> None:
-    args = parse_args()
+    args = arguments().parse_args()
+    measured(args).show(args.json)
+
+
+@torch.no_grad()
+def measured(args: argparse.Namespace) -> Report:
+    """The ways at each length."""
     torch.set_num_threads(args.threads)
     decoder = make_decoder(args)
     report = Report(
@@ -109,7 +117,7 @@ def main() -> None:
         if EAGER in costs:
             share = above[CAPTURE] / above[EAGER]
             report.ratios.append(Ratio(f"capture's extra memory / the reference way's, S={length:,}", share, 0.1))
-    report.show(args.json)
+    return report
 
 
 if __name__ == "__main__":

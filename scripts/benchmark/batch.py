@@ -9,6 +9,7 @@ referring expressions, share picture and prompt in one sequence, and SAM's embed
 
 from __future__ import annotations
 
+import argparse
 import functools
 
 import torch
@@ -19,13 +20,23 @@ from flmm.models.frozen_lmm import Sample
 
 
 def main() -> None:
+    args = arguments().parse_args()
+    measured(args).show(args.json)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
     parser = options(__doc__)
     add_options(parser, shape="tiny", sam="vit_nano")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument(
         "--longest", type=int, default=400, help="tokens that the longest text has more than the shortest"
     )
-    args = parser.parse_args()
+    return parser
+
+
+def measured(args: argparse.Namespace) -> Report:
+    """Batches of several sizes."""
     torch.set_num_threads(args.threads)
     model = make_model(args).eval()
     count = max(args.sizes)
@@ -59,7 +70,7 @@ def main() -> None:
         first, *_ = seconds = [costs[f"batch of {n}"].seconds for n in args.sizes]
         best = first / min(seconds)
         report.ratios.append(Ratio("pictures per second: best batch / one by one", best, 1.2, at_most=False))
-    report.show(args.json)
+    return report
 
 
 if __name__ == "__main__":

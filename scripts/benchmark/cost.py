@@ -8,6 +8,7 @@ the LMM's decoder and of SAM's image encoder. Forward and backward of the head a
 
 from __future__ import annotations
 
+import argparse
 from unittest.mock import patch
 
 import torch
@@ -55,6 +56,14 @@ def main() -> None:
     share = (texts + parts["SAM image encoder, forward"][0]) / (TEXTS * floor)
     report.ratios.append(Ratio(f"{TEXTS} texts about one picture, frozen parts: together / one by one", share, 0.5))
     report.show(args.json)
+
+
+def floor(args: argparse.Namespace, length: int) -> tuple[int, int]:
+    """Operations of a forward pass of the decoder, and of SAM's image encoder, for a sequence and a picture."""
+    args = argparse.Namespace(**{**vars(args), "device": "cpu"})
+    with FakeTensorMode():
+        model = make_model(args)
+        return lmm(model, length), encoder(model)
 
 
 def weights(module: torch.nn.Module) -> int:

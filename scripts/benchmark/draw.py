@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -23,6 +24,12 @@ def main() -> None:
     if not files:
         raise SystemExit(f"{args.folder} holds no JSON file: run the benchmarks with --json {args.folder}/NAME.json")
     ratios = [ratio for file in files for ratio in json.loads(file.read_text())["ratios"]]
+    draw(ratios, args.out)
+    print(f"{len(ratios)} ratios of {len(files)} benchmarks drawn in {args.out}")
+
+
+def draw(ratios: list[dict[str, Any]], out: Path) -> None:
+    """Draws ratios, as they are in the JSON files."""
     figure, axes = pyplot.subplots(figsize=(9, 1 + 0.34 * len(ratios)), layout="constrained")
     for place, ratio in enumerate(reversed(ratios)):
         # the share of the bound that is used: 1 is the bound itself, whichever side of it is good
@@ -34,9 +41,8 @@ def main() -> None:
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xlabel("share of the bound that is used; the line is the bound")
     axes.spines[["top", "right"]].set_visible(False)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out, dpi=130)
-    print(f"{len(ratios)} ratios of {len(files)} benchmarks drawn in {args.out}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=130)
 
 
 if __name__ == "__main__":

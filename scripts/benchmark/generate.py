@@ -8,6 +8,8 @@ its hidden states. The reference's way, `output_attentions` in eager mode, stand
 
 from __future__ import annotations
 
+import argparse
+
 import torch
 from measure import Ratio, Report, compare, options
 from synthetic import add_options, make_model, make_sample
@@ -16,10 +18,20 @@ PLAIN, CAPTURED, EAGER = "plain generate", "captured", "eager, output_attentions
 
 
 def main() -> None:
+    args = arguments().parse_args()
+    measured(args).show(args.json)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
     parser = options(__doc__)
     add_options(parser, sam="vit_nano")
     parser.add_argument("--tokens", type=int, default=60, help="tokens of the answer")
-    args = parser.parse_args()
+    return parser
+
+
+def measured(args: argparse.Namespace) -> Report:
+    """The ways to answer."""
     torch.set_num_threads(args.threads)
     model, sample = make_model(args), make_sample(args)
     sample["mask_ids"] = torch.full_like(sample["mask_ids"], -1)
@@ -51,7 +63,7 @@ def main() -> None:
         report.rows.append((name, cost.seconds, cost.seconds / costs[PLAIN].seconds, cost.megabytes))
     ratio = costs[CAPTURED].seconds / costs[PLAIN].seconds
     report.ratios.append(Ratio("captured generation / plain", ratio, 1.1))
-    report.show(args.json)
+    return report
 
 
 if __name__ == "__main__":

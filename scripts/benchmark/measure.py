@@ -143,6 +143,8 @@ class PeakMemory:
 def duration(run: Callable[[], object], device: str) -> float:
     """Seconds of one run."""
     gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
     clock = time.perf_counter if device.startswith("cuda") else time.process_time
     start = clock()
     result = run()

@@ -59,13 +59,18 @@ class Peak(NamedTuple):
 
 
 def main() -> None:
+    args = arguments().parse_args()
+    torch.set_num_threads(args.threads)
+    (check(args) if args.check else table(args)).show(args.json)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
     parser = options(__doc__)
     add_options(parser, sam="vit_l")
     parser.add_argument("--shapes", nargs="+", default=list(TOWERS), choices=TOWERS, help="LMMs of the table")
     parser.add_argument("--check", action="store_true", help="compute and measure one --shape instead")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    (check(args) if args.check else table(args)).show(args.json)
+    return parser
 
 
 def table(args: argparse.Namespace) -> Report:

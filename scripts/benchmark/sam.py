@@ -30,10 +30,15 @@ BOUNDS = (1.0, 1.0, 1.0, 1.0)  # not slower than the package
 
 
 def main() -> None:
-    args = parse()
+    args = arguments().parse_args()
     if args.one:
         print(json.dumps(measure(args, *args.one)))
-        return
+    else:
+        measured(args).show(args.json)
+
+
+def measured(args: argparse.Namespace) -> Report:
+    """Each task of both packages."""
     report = Report(
         f"SAM {args.model}, {args.dtype}, {args.device}: segment-anything 1.0 and ours",
         ("", "1.0 s", "ours s", "ratio", "1.0 MB", "ours MB", "ratio"),
@@ -45,10 +50,11 @@ def main() -> None:
         report.rows.append((task, official["seconds"], ours["seconds"], time_ratio, *memory))
         report.ratios.append(Ratio(f"SAM {args.model}, {task}: ours / 1.0, time", time_ratio, bound))
     report.ratios.append(Ratio("SAM, bfloat16 encoder: IoU with float32's masks", half_precision(args), 0.999, False))
-    report.show(args.json)
+    return report
 
 
-def parse() -> argparse.Namespace:
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
     parser = options(__doc__)
     parser.set_defaults(dtype="float32")
     parser.add_argument("--model", default="vit_b", choices=["vit_b", "vit_l", "vit_h"])
@@ -56,7 +62,7 @@ def parse() -> argparse.Namespace:
     embedded = ("vit_nano", "checkpoints/sam_vit_nano.pth")
     parser.add_argument("--checkpoint", nargs=2, default=embedded, metavar=("NAME", "FILE"))
     parser.add_argument("--one", nargs=2, metavar=("SIDE", "TASK"), help="measure one row in this process")
-    return parser.parse_args()
+    return parser
 
 
 def run(args: argparse.Namespace, side: str, task: str) -> dict[str, float]:

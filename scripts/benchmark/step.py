@@ -12,6 +12,7 @@ weights.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
 from unittest.mock import patch
@@ -33,11 +34,21 @@ LONG = 2_900  # tokens from which the reference's way has to be so much dearer
 
 
 def main() -> None:
+    args = arguments().parse_args()
+    measured(args).show(args.json)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
     parser = options(__doc__)
     add_options(parser)
     parser.add_argument("--texts", type=int, default=1, help="samples of a batch, all about one picture")
     parser.add_argument("--no-reference", action="store_true", help="leave the reference's way out")
-    args = parser.parse_args()
+    return parser
+
+
+def measured(args: argparse.Namespace) -> Report:
+    """The ways to train and to predict."""
     torch.set_num_threads(args.threads)
     model, sample = make_model(args), make_sample(args)
     samples = [sample, *(retold(sample, seed) for seed in range(1, args.texts))]
@@ -58,11 +69,10 @@ def main() -> None:
 
     ways: dict[str, Callable[[], object]] = {FLOOR: floor, STEP: step, PREDICTION: prediction}
     if not args.no_reference:
-        official = load_official().sam_model_registry[args.sam]().to(args.device).eval()
-        official.image_encoder.load_state_dict(model.sam.model.image_encoder.state_dict())
+        encoder = official_encoder(model, args)
 
         def reference() -> None:
-            with as_the_reference_does(model, official.image_encoder):
+            with as_the_reference_does(model, encoder):
                 for one in samples:
                     train(model, [one], autocast)
 
@@ -82,7 +92,17 @@ def main() -> None:
         for unit, limit in (("seconds", 2), ("megabytes", 10)):
             ratio = getattr(costs[REFERENCE], unit) / getattr(costs[STEP], unit)
             report.ratios.append(Ratio(f"reference's step / ours, {unit}, {size}", ratio, limit, at_most=False))
-    report.show(args.json)
+    return report
+
+
+def official_encoder(model: FrozenLMM, args: argparse.Namespace) -> torch.nn.Module:
+    """The image encoder of segment-anything 1.0 with the weights of ours; ours for a size that it does not have."""
+    ours, registry = model.sam.model.image_encoder, load_official().sam_model_registry
+    if args.sam not in registry:
+        return ours
+    encoder = registry[args.sam]().image_encoder.to(args.device).eval()
+    encoder.load_state_dict(ours.state_dict())
+    return encoder
 
 
 def train(model: FrozenLMM, samples: list[Sample], autocast: torch.autocast) -> None:

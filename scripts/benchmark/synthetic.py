@@ -29,11 +29,13 @@ class Shape(NamedTuple):
     vocabulary: int
     sides: tuple[int, ...]
     prompt: int
+    kv_heads: int | None = None  # as many as heads
 
 
 SHAPES = {
     "llava_1_5_7b": Shape(32, 32, 4096, 11008, 32_000, (24,), 40),
     "llava_next_7b": Shape(32, 32, 4096, 11008, 32_000, (24, 48), 40),
+    "qwen2_5_vl_7b": Shape(28, 28, 3584, 18944, 152_064, (38,), 40, 4),  # a picture of 1064 x 1064
     "deepseek_1_3b": Shape(24, 16, 2048, 5632, 102_400, (24,), 40),
     "small": Shape(8, 16, 1024, 2752, 32_000, (24,), 40),
     "tiny": Shape(4, 8, 256, 688, 1_000, (12,), 20),
@@ -87,6 +89,7 @@ def make_model(args: argparse.Namespace) -> FrozenLMM:
         intermediate_size=shape.inner,
         num_hidden_layers=1 if args.one_layer else layers,
         num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
         max_position_embeddings=16_384,
         attn_implementation="sdpa",
         dtype=args.dtype,

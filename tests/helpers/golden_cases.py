@@ -129,5 +129,5 @@ def build_llava(case: GoldenCase) -> FrozenLlavaSAM:
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest absolute difference relative to the largest expected magnitude."""
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
-    difference = (actual.detach().double() - expected.double()).abs().max()
+    difference = (actual.detach().double().cpu() - expected.double()).abs().max()
     return float(difference / expected.double().abs().max().clamp(min=1e-12))

@@ -13,15 +13,30 @@ TOLERANCES = {
 }
 
 
-def parity_errors(case: GoldenCase, model: FrozenLMM) -> dict[str, float]:
-    """Relative error of everything recorded: maps, masks, embeddings, losses, metrics and gradient norms."""
+def parity_errors(
+    case: GoldenCase, model: FrozenLMM, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> dict[str, float]:
+    """Relative error of everything recorded: maps, masks, embeddings, losses, metrics and gradient norms.
+
+    Args:
+        case: The recorded case.
+        model: Its model, with an untrained head.
+        device: Where it runs.
+        dtype: Of the LMM; with bfloat16 the head runs under autocast.
+    """
     case.load_head(model)
+    model.to(device).backbone.to(dtype)
+    with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=dtype is torch.bfloat16):
+        return _errors(case, model)
+
+
+def _errors(case: GoldenCase, model: FrozenLMM) -> dict[str, float]:
     samples = case.samples()
     errors = {}
     for i, output in enumerate(model(samples, mode="tensor")):
         recorded = {key.split("/", 1)[1]: t for key, t in case.outputs.items() if key.startswith(f"{i}/")}
         phrase_rows = recorded["mask_ids_expanded"] >= 0
-        assert torch.equal(output["mask_ids"].clamp(min=-1), recorded["mask_ids_expanded"].clamp(min=-1))
+        assert torch.equal(output["mask_ids"].cpu().clamp(min=-1), recorded["mask_ids_expanded"].clamp(min=-1))
         for key in ("mask_attentions", "pred_masks", "sam_pred_masks"):
             errors[f"{i}/{key}"] = relative_error(output[key], recorded[key])
         errors[f"{i}/hidden_states"] = relative_error(output["hidden_states"], recorded["hidden_states"][phrase_rows])

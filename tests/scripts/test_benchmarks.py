@@ -1,5 +1,6 @@
 """The benchmarks run and write their figures; starting is as quick as promised."""
 
+import importlib
 import json
 import math
 import runpy
@@ -46,12 +47,10 @@ def test_annotations_are_read_with_less_memory(tmp_path):
 TINY = "--shape tiny --sam vit_nano --repeats 1"
 SMALL_RUNS = {
     "attention.py": "--layers 2 --heads 4 --width 64 --lengths 300 900 --repeats 1",
-    "batch.py": f"{TINY} --sizes 1 2",
     "cost.py": "--shape tiny --sam vit_nano",
-    "generate.py": f"{TINY} --tokens 4",
-    "memory.py": f"{TINY} --check",
     "step.py": f"{TINY} --one-layer --no-reference",
 }
+GPU_PARTS = ["parity", "step_tiny", "attention_tiny", "generate_tiny", "memory_tiny", "texts_tiny"]
 
 
 @pytest.mark.slow
@@ -59,15 +58,46 @@ SMALL_RUNS = {
 def test_other_benchmarks_run(script, tmp_path, monkeypatch):
     """In this process, which has imported most of what they need."""
     file = tmp_path / "figures.json"
-    monkeypatch.setattr(sys, "argv", [script, *SMALL_RUNS[script].split(), "--json", str(file)])
-    monkeypatch.syspath_prepend(ROOT / "scripts/benchmark")
-    monkeypatch.chdir(ROOT)
-    runpy.run_path(f"scripts/benchmark/{script}", run_name="__main__")
+    run_here(monkeypatch, script, *SMALL_RUNS[script].split(), "--json", str(file))
     figures = json.loads(file.read_text())
     assert len(figures["rows"]) > 1
     assert all(math.isfinite(ratio["value"]) and ratio["value"] > 0 for ratio in figures["ratios"])
     values = {ratio["name"]: ratio["value"] for ratio in figures["ratios"]}
     if script == "attention.py":
         assert values["capture's extra memory / the reference way's, S=900"] < 0.5
-    if script == "memory.py":
-        assert 0.75 < values["computed / measured, training step"] < 1.25
+
+
+def run_here(monkeypatch, script, *options):
+    monkeypatch.setattr(sys, "argv", [script, *options])
+    monkeypatch.syspath_prepend(ROOT / "scripts/benchmark")
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(f"scripts/benchmark/{script}", run_name="__main__")
+
+
+@pytest.mark.slow
+def test_the_run_for_a_gpu_tried_on_the_cpu(tmp_path, monkeypatch):
+    """All parts but SAM, which has no tiny size in the package 1.0."""
+    options = ("--device", "cpu", "--tiny", "--repeats", "1", "--out", str(tmp_path))
+    with pytest.raises(SystemExit) as status:
+        run_here(monkeypatch, "gpu.py", *options, "--only", *GPU_PARTS)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (status.value.code, summary["failed"], summary["skipped"]) == (0, {}, [])
+    assert list(summary["seconds"]) == GPU_PARTS
+    assert (tmp_path / "ratios.png").stat().st_size > 10_000
+    ratios = {(ratio["part"], ratio["name"]): ratio["value"] for ratio in summary["ratios"]}
+    assert 0.75 < ratios["memory_tiny", "computed / measured, training step"] < 1.25
+    exact = {name: value for (part, name), value in ratios.items() if part == "parity" and "float32" in name}
+    assert max(exact.values()) < 1e-2
+    (share,) = json.loads((tmp_path / "step_tiny.json").read_text())["more"]
+    assert all(isinstance(cell, str) or cell > 0 for cell in share["rows"][0])
+
+
+def test_packages_that_are_missing_are_named_with_their_versions(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts/benchmark")
+    wheels = importlib.import_module("wheels")
+    assert wheels.missing() == ([], [])
+    monkeypatch.setattr(wheels, "PURE", ("mmdet", "no-such-package"))
+    assert wheels.missing() == (["no-such-package"], [])
+    text = wheels.advice(["mmdet==3.3.0"], ["scipy==1.15.3"])
+    assert "pip wheel --no-deps --wheel-dir wheels mmdet==3.3.0 scipy==1.15.3" in text
+    assert "(not pure Python, so with this machine's Python and system: scipy==1.15.3)" in text

@@ -1,6 +1,5 @@
 """Transfers from a server of this machine that breaks off, changes its file or lies; archives that would escape."""
 
-import argparse
 import hashlib
 import io
 import threading
@@ -12,7 +11,7 @@ import pytest
 from flmm.cli import data_get
 from flmm.cli.data_get import SETS, Source
 from flmm.cli.main import main
-from flmm.datasets.download import download, remote_size, unpack
+from flmm.download import download, remote_size, unpack
 
 CONTENT = bytes(range(256)) * 4000  # a megabyte
 
@@ -190,10 +189,6 @@ def test_unpacking_goes_on(tmp_path):
     assert (tmp_path / "a/two.txt").read_text() == "two"
 
 
-def options(**changes):
-    return argparse.Namespace(**{"dry_run": False, "keep": False, **changes})
-
-
 def test_a_data_set(server, tmp_path, capsys):
     inner = zipped(("panoptic_val2017/1.png", "picture"))
     server.files["p.zip"] = zipped(
@@ -205,19 +200,19 @@ def test_a_data_set(server, tmp_path, capsys):
         Source("gone.zip", server.url("gone.zip"), "coco", ("coco/gone",)),
         Source("captions", "https://example.org/#downloads", "coco", ("coco/captions.json",)),
     ]
-    assert data_get.get(sources, tmp_path, options(dry_run=True)) == 1
+    assert data_get.get(sources, tmp_path, dry_run=True) == 1
     assert leftovers(tmp_path) == []
-    assert data_get.get(sources, tmp_path, options()) == 1
+    assert data_get.get(sources, tmp_path) == 1
     printed = capsys.readouterr().out
     assert "by hand" in printed
     assert "gone.zip: the server says 404" in printed
     assert leftovers(tmp_path) == ["1.png", "panoptic_val2017.json"]
     asked = len(server.asked)
-    assert data_get.get(sources[:1], tmp_path, options()) == 0
+    assert data_get.get(sources[:1], tmp_path) == 0
     assert "nothing is missing" in capsys.readouterr().out
     assert len(server.asked) == asked
     server.files["p.zip"] = zipped(("../evil", "evil"))
-    assert data_get.get(sources[:1], tmp_path / "other", options()) == 1
+    assert data_get.get(sources[:1], tmp_path / "other") == 1
     assert not (tmp_path / "evil").exists()
 
 

@@ -68,7 +68,7 @@ def download(url: str, path: Path, sha256: str | None = None, pause: float = PAU
                     f"{url}: broken off {TRIES} times ({error}); {kept} bytes are kept in {part}, run the command again"
                 ) from error
         time.sleep(pause)
-    if sha256 and (found := _sha256(part)) != sha256:
+    if sha256 and (found := file_sha256(part)) != sha256:
         part.unlink()
         tag.unlink(missing_ok=True)
         raise ValueError(
@@ -119,11 +119,12 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ValueError(
-            f"{folder} has {free >> 20} MB free, {needed >> 20} MB are needed: make room, or use another --root"
+            f"{folder} has {free >> 20} MB free, {needed >> 20} MB are needed: make room, or choose another folder"
         )
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """The checksum of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
