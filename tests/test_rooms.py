@@ -89,6 +89,13 @@ def test_data_sets_know_no_model():
     assert importing(python_files("flmm/datasets"), "flmm.models", "accelerate", "deepspeed") == []
 
 
+def test_the_page_holds_no_model_code_and_nothing_imports_it():
+    files = python_files("flmm/web")
+    assert importing(files, "flmm.models", "flmm.datasets", "transformers", "segment_anything") == []
+    others = [path for path in python_files("flmm") if path not in files and path.name != "web.py"]
+    assert importing(others, "flmm.web", "gradio") == []
+
+
 def test_scripts_share_nothing_among_themselves():
     names = [p.stem for p in (ROOT / "scripts").glob("*.py")]
     assert importing(sorted((ROOT / "scripts").glob("*.py")), *names, "scripts") == []

@@ -145,13 +145,27 @@ def token_maps(reply: Reply, layer: Choice = "mean", head: Choice = "mean", pict
     Returns:
         [T, h, w] float32 over the picture, without the padding that the image processor added.
     """
+    maps = all_maps(reply, picture, view)
+    return _chosen(_chosen(maps, layer, "layer").float(), head, "head").cpu()
+
+
+def all_maps(reply: Reply, picture: int = 0, view: int = -1) -> Tensor:
+    """What each token attended to, in every layer and head.
+
+    Args:
+        reply: The reply.
+        picture: See `token_maps`.
+        view: See `token_maps`.
+
+    Returns:
+        [L, A, T, h, w] over the picture, without the padding that the image processor added.
+    """
     reply.shown(picture)
-    maps = views_of_picture(reply.attended().attention, picture, len(reply.prompt.pictures))[view]  # [L, A, T, h, w]
-    chosen = _chosen(_chosen(maps, layer, "layer").float(), head, "head").cpu()
+    maps = views_of_picture(reply.attended().attention, picture, len(reply.prompt.pictures))[view]
     if not reply.prompt.model.model.backbone.views_include_padding:
-        return chosen
+        return maps
     sample = reply.prompt.sample()
-    return crop_to_picture(chosen, sample.get("pictures", [sample])[picture]["meta_data"])
+    return crop_to_picture(maps, sample.get("pictures", [sample])[picture]["meta_data"])
 
 
 def _chosen(maps: Tensor, index: Choice, what: str) -> Tensor:

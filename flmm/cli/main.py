@@ -14,6 +14,7 @@ from flmm.cli.script import MENDABLE
 COMMANDS = {
     "ground": ("flmm.cli.ground", "find the phrases of a sentence in a picture, or in a folder of pictures"),
     "chat": ("flmm.cli.chat", "talk about pictures, ground and explain what is said"),
+    "web": ("flmm.cli.web", "the same as a page in the browser"),
     "cases": ("flmm.cli.cases", "ask questions whose answers are known, and report what fails"),
     "train": ("flmm.cli.train", "train a head; what `xtuner train` does, with a true exit status"),
     "download": ("flmm.cli.download", "fetch weights of SAM, LMMs and heads, and compare their checksums"),

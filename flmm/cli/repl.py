@@ -10,7 +10,8 @@ from typing import Any
 from PIL import Image
 
 from flmm.chat import Conversation, Reply
-from flmm.cli.chat import grounded_lines, measured
+from flmm.cli.chat import grounded_lines
+from flmm.cost import measured
 
 FAILURES = (ValueError, OSError, RuntimeError)  # none of them ends the conversation
 
