@@ -75,9 +75,8 @@ class Worker:
 
         def work() -> None:
             started.set()
-            said = pieces()
             try:
-                for piece in said:
+                for piece in pieces():
                     queue.put(piece)
                     if left.is_set():
                         stop()

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import time
 import zipfile
 
 import numpy as np
@@ -176,13 +177,14 @@ def test_the_zip_goes_on_in_the_library(model, session, tmp_path):
 
 def test_requests_of_the_page(model):
     handlers = Handlers(model, LIMITS, [])
-    session = handlers.session(None)
+    session, begun = handlers.session(None), time.monotonic()
     assert all(hasattr(handlers, name) for name in CHANNELS if name != "stop")
     for name in CHANNELS:  # whatever is sent, the answer is a sentence and not a failure of the server
         for data in ({}, {"source": ["reply", "x"]}, {"source": 5}, {"example": 7}, {"box": {}, "phrase": 3}):
             *_, last = handlers.page(name, session, {"id": 4, "language": "zh"} | data)
             assert last["status"]["id"] == 4
             assert name in ("stop", "close") or last["status"]["error"]
+    assert time.monotonic() - begun < LIMITS.seconds
     (values,) = list(handlers.page("stop", session, {}))
     assert "error" not in values["status"]
 

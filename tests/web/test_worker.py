@@ -12,7 +12,7 @@ from flmm.web.worker import Worker
 
 @pytest.fixture
 def worker():
-    worker = Worker(0.3)
+    worker = Worker(1.0)
     yield worker
     worker.close()
 
@@ -101,21 +101,27 @@ def test_a_reply_is_given_piece_by_piece_and_ends_in_time(worker):
     given = []
 
     def listen():
-        for piece in worker.stream(speaking(stopped, "x" * 100, closed), stopped.set):
+        for piece in worker.stream(speaking(stopped, "x" * 200, closed), stopped.set):
             given.append(piece)
 
     assert name_of(listen) == "late"
-    assert 2 <= len(given) < 20
+    assert 2 <= len(given) < 40
 
 
 def test_who_leaves_stops_the_reply(worker):
     stopped, closed = threading.Event(), threading.Event()
-    pieces = worker.stream(speaking(stopped, "x" * 100, closed), stopped.set)
+    pieces = worker.stream(speaking(stopped, "x" * 200, closed), stopped.set)
     assert next(pieces) == "x"
     pieces.close()
     assert stopped.wait(1)
     assert closed.wait(1)
     assert worker.run(lambda: 5) == 5
+
+
+def test_a_reply_that_cannot_begin_is_said_at_once(worker):
+    begun = time.monotonic()
+    assert name_of(lambda: list(worker.stream(raising(RefusedError("no_text")), lambda: None))) == "no_text"
+    assert time.monotonic() - begun < worker.seconds
 
 
 def test_a_failing_reply_is_said(worker):
