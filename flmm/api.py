@@ -140,9 +140,9 @@ class GroundingModel:
             The folder.
 
         Example:
-            >>> folder = model.save_pretrained("mine")
-            >>> flmm.load(folder).ground("photo.jpg", "a red circle").boxes.shape
-            (1, 4)
+            >>> folder = model.save_pretrained("mine")  # then flmm.load("mine")
+            >>> sorted(file.name for file in folder.iterdir())
+            ['README.md', 'config.json', 'example.png', 'head.safetensors']
         """
         return save_head(self, folder, license, metrics, example)
 

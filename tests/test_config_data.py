@@ -58,7 +58,7 @@ def test_paths_of_the_repository_are_relative_and_those_of_another_machine_are_f
     data["model"]["model"]["pretrained_model_name_or_path"] = "llava-hf/llava-1.5-7b-hf"
     lmm = from_data(data, tmp_path).model.model
     assert lmm.pretrained_model_name_or_path == "llava-hf/llava-1.5-7b-hf"
-    assert lmm.torch_dtype is torch.float32
+    assert lmm.dtype is torch.float32
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import flmm
 from flmm.checkpoint import load_head, read_head, trainable
 from flmm.cli.main import main
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, read_config
+from flmm.evaluation.identity import model_identity
 from flmm.head_folder import find_head, head_config, head_file, measured, save_head
 from flmm.training.fingerprint import file_digest
 
@@ -124,6 +125,8 @@ def test_a_config_may_name_a_head_of_the_hub(hub, folder, model):  # noqa: F811
     config.model["pretrained"] = "hf://user/head"
     built = build_model(config)
     assert torch.equal(built.text_layer_weights, model.model.text_layer_weights)
+    identity = model_identity({}, {}, "hf://user/head")  # what records of an evaluation are bound to
+    assert identity["weights"] == file_digest(folder / "head.safetensors")
 
 
 def test_what_is_no_head(hub, tmp_path):  # noqa: F811

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flmm.config import TINY_CHECKPOINT
-from flmm.paths import locate
+from flmm.head_folder import head_file
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -167,8 +167,8 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
     checkpoint = args.checkpoint or (TINY_CHECKPOINT if args.config is None else None)
     config = find_config(args.config, checkpoint).to_dict()
-    head = locate(checkpoint or config["model"].get("pretrained") or TINY_CHECKPOINT)
-    if not Path(head).exists():
+    head = head_file(checkpoint or config["model"].get("pretrained") or TINY_CHECKPOINT)
+    if not head.exists():
         raise FileNotFoundError(f"checkpoint {head} does not exist: train one with `flmm train`")
     return {**model_identity(config["model"], sample_settings(config), head), "threshold": args.threshold}
 

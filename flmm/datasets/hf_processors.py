@@ -126,7 +126,9 @@ class HFImageProcessor:
                 common_kwargs={"return_tensors": "pt"},
             )
         except ValueError as error:
-            raise ValueError(f"{name}: {error}. Crop or enlarge it") from error
+            raise ValueError(
+                f"{name}: {error}. Crop or enlarge it, or check the image token {self.image_token!r}"
+            ) from error
         except (AttributeError, LookupError, TypeError) as error:
             raise ValueError(
                 f"{name}: {type(error).__name__} {error}. Check the image token {self.image_token!r} and `call`"

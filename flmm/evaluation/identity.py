@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flmm.head_folder import head_file
 from flmm.training.fingerprint import digest, file_digest, listing_digest, path_digest
 
 NAMING = ("pretrained_model_name_or_path", "checkpoint", "pretrained")
@@ -17,14 +18,18 @@ def model_identity(config: Mapping[str, Any], reading: Mapping[str, Any], head: 
     Args:
         config: The model's part of a config, as a plain dict.
         reading: How samples are made.
-        head: File or folder of the trained head, if any.
+        head: The trained head, if any: its file, its folder or its name on the hub.
 
     Returns:
         `model`, `reading`, `weights`, and for each file, folder or hub repository that they name one entry.
     """
     named = {f"file {name}": found for name in sorted(set(_named(config, reading))) if (found := _state(name))}
-    weights = "none" if head is None else file_digest(head) if Path(head).is_file() else path_digest(head)
+    weights = "none" if head is None else _weights(head_file(head))
     return {"model": digest(repr(config)), "reading": digest(repr(reading)), "weights": weights, **named}
+
+
+def _weights(head: Path) -> str:
+    return file_digest(head) if head.is_file() else path_digest(head)
 
 
 def data_identity(files: tuple[Path, ...], folders: tuple[Path, ...]) -> dict[str, Any]:

@@ -40,7 +40,6 @@ from flmm.datasets.annotations import share_with_workers
 from flmm.evaluation import BoxMetric, PNGMetric, RESMetric
 from flmm.evaluation.identity import data_identity, model_identity
 from flmm.evaluation.records import KINDS, Record, RecordStore, phrase_records, write_json
-from flmm.head_folder import head_file
 
 Metrics = dict[str, Any]
 Evaluate = Callable[[Sequence[Any]], list[Record]]
@@ -116,8 +115,7 @@ class Evaluation:
         self.model = build_model(self.config, args.checkpoint, self.accelerator.device)
         self._queues = 0
         plain = self.config.to_dict()  # configs that say the same have the same hash
-        named = args.checkpoint or plain["model"].get("pretrained")
-        head = None if named is None else head_file(named)
+        head = args.checkpoint or plain["model"].get("pretrained")
         self._identity = model_identity(plain["model"], evaluation_settings(plain), head)
         if args.checkpoint is None:
             self.accelerator.print("no --checkpoint: evaluating the head as the config builds it")

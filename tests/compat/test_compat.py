@@ -18,11 +18,19 @@ def test_mmcv_can_be_imported_before_flmm(tmp_path):
         _ext.nms()
 
 
-def test_flmm_comes_first_in_xtuner_train_alone():
-    """Before xtuner builds a runner, where a config in the reference's form names its classes lazily."""
+def test_xtuner_can_be_imported_before_flmm(tmp_path):
+    """As `xtuner train` does: what it takes from transformers was there until transformers 5."""
+    code = "import torch, sys; import xtuner.utils; print('flmm' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.endswith("True\n"), done.stderr
+
+
+def test_torch_knows_who_comes_first():
     (entry,) = (one for one in entry_points(group="torch.backends") if one.name == "flmm")
     assert entry.value == "flmm_early:start"
-    code = "import sys, flmm_early; flmm_early.start(); print('flmm' in sys.modules); "
-    code += "sys.argv[0] = '/x/xtuner/tools/train.py'; flmm_early.start(); print('flmm' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+
+
+def test_a_process_without_xtuner_never_imports_flmm(tmp_path):
+    code = "import torch, sys; print('flmm' in sys.modules, 'flmm_early' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "False True\n", done.stderr
