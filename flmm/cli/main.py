@@ -24,6 +24,10 @@ COMMANDS = {
     "data shapes": ("flmm.cli.data_shapes", "make the shapes data set"),
     "plot": ("flmm.cli.plot", "draw heads that ground, layer weights, IoU histograms, worst phrases, two runs"),
     "check-backbone": ("flmm.cli.check_backbone", "check where the image tokens of a config's LMM lie"),
+    "new-backbone": (
+        "flmm.cli.new_backbone",
+        "write the config of an image-text model, and check where its tokens lie",
+    ),
     "doctor": ("flmm.cli.doctor", "show versions, device, what is missing, and the cure"),
     "demo": ("flmm.cli.demo", "data, training, evaluation and grounding with the tiny model"),
 }

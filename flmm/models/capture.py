@@ -6,6 +6,7 @@ computes the softmax rows of the phrase tokens only, so neither a map [A, S, S] 
 O(L·A·S²) memory, and which some transformers releases answered with a dropped causal mask (docs/numerics.md).
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,9 +25,9 @@ NAME = "flmm_capture"
 
 
 # What a decoder calls the norm behind its last layer.
-_NORMS = ("norm", "embedding_norm", "final_layernorm")
-# Kinds of layers that leave no softmax attention: convolutions (LFM2), linear attention, state spaces.
-_WITHOUT_ATTENTION = {"conv", "linear_attention", "mamba"}
+_NORMS = ("norm", "embedding_norm", "final_layernorm", "norm_f")
+# Kinds of layers without softmax attention: convolutions (LFM2), linear attention, state spaces, experts (Nemotron-H).
+_WITHOUT_ATTENTION = {"conv", "linear_attention", "mamba", "moe", "mlp"}
 
 Keep = Callable[[Tensor, int], Any]
 Rows = list[Tensor] | None
@@ -85,9 +86,7 @@ def capture(decoder: Any, rows: Rows, keep: Keep, hidden_rows: Rows = None) -> I
     """
     with _capturing:
         config = decoder.config
-        # eager is what transformers falls back to; its masks cost S x S floats and it is never the fastest
-        implementation = "sdpa" if config._attn_implementation in (None, "eager") else config._attn_implementation
-        captured = Capture(rows, rows if hidden_rows is None else hidden_rows, keep, implementation)
+        captured = Capture(rows, rows if hidden_rows is None else hidden_rows, keep, implementation(decoder))
         hooks = [
             layer.register_forward_hook(partial(_keep_hidden, captured, index))
             for index, layer in enumerate(decoder.layers[:-1])
@@ -108,6 +107,16 @@ def capture(decoder: Any, rows: Rows, keep: Keep, hidden_rows: Rows = None) -> I
                 f"{type(decoder).__name__}: {len(captured.attention)} of {len(attending)} layers passed through "
                 "transformers' AttentionInterface; its attention modules must dispatch on config._attn_implementation"
             )
+
+
+def implementation(decoder: Any) -> str:
+    """Name of the attention that does a decoder's work.
+
+    Eager is what transformers falls back to: its maps cost S x S floats, and it is never the fastest. Only decoders
+    that sdpa cannot run keep it (soft caps of Gemma 2, learned sinks).
+    """
+    name = decoder.config._attn_implementation or "eager"
+    return "sdpa" if name == "eager" and getattr(decoder, "_supports_sdpa", True) else name
 
 
 def final_norm(decoder: Any) -> Any:
@@ -173,6 +182,9 @@ def _keep_hidden(captured: Capture, index: int, _module: nn.Module, _args: Any, 
 def _capturing_attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any):
     captured = _active.get()
     _check_observable(captured, query, mask)
+    if captured.implementation == "eager":
+        return _eager(captured, module, query, key, value, mask, **kwargs)
+    _check_reproducible(captured, kwargs)
     output = ALL_ATTENTION_FUNCTIONS[captured.implementation](module, query, key, value, mask, **kwargs)
     scaling = kwargs.get("scaling")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -184,6 +196,26 @@ def _capturing_attention(module: Any, query: Tensor, key: Tensor, value: Tensor,
         weights = attention_rows(query[index], key[index], own_mask, rows, scaling, kwargs.get("sliding_window"))
         kept.append(captured.keep(weights, len(kept)))
     return output
+
+
+def _eager(captured: Capture, module: Any, query: Tensor, *given: Any, **kwargs: Any) -> Any:
+    """The attention of the decoder's file, whose maps are at hand: their rows are kept, whatever was done to them."""
+    function = sys.modules[type(module).__module__].eager_attention_forward  # transformers' name for it in every file
+    output, weights = function(module, query, *given, **kwargs)
+    kept = captured.attention.setdefault(module.layer_idx, [])
+    for index, rows in enumerate(captured.observed(query.shape[2], query.device)):
+        chosen = slice(-1, None) if rows is None else rows - (weights.shape[-1] - weights.shape[-2])
+        kept.append(captured.keep(weights[index][:, chosen].to(query.dtype), len(kept)))
+    return output, weights
+
+
+def _check_reproducible(captured: Capture, kwargs: dict[str, Any]) -> None:
+    for name in ("softcap", "s_aux"):
+        if kwargs.get(name) is not None:
+            raise ValueError(
+                f"{captured.implementation} attention with {name} cannot be observed: load the LMM with "
+                "attn_implementation='eager'"
+            )
 
 
 def _check_observable(captured: Capture, query: Tensor, mask: Any) -> None:

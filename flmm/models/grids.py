@@ -8,7 +8,13 @@ views, each [h, w], coarse before fine; tokens that show no part of the picture 
 from math import isqrt
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
+
+# What processors call the size of a picture, in patches or (the last one) in pixels.
+_SIZES = ("image_grid_thw", "image_grid_hw", "spatial_shapes", "target_sizes", "image_position_ids", "image_sizes")
+# What processors call the rows and columns of its tiles.
+_TILES = (("rows", "cols"), ("image_rows", "image_cols"))
 
 
 class SquareGrid:
@@ -41,37 +47,46 @@ class PatchGrid:
     """Lay out a view in the picture's proportions; the processor gives its size (Qwen2-VL and its successors).
 
     Args:
-        merge: Patches per token, in each direction.
-        key: Entry of the processor's output with (frames, rows, columns) of patches.
+        merge: What one token spans, in each direction, in the unit of the processor (patches or pixels); by default
+            whatever makes their number fit.
+        key: Entry of the processor's output that ends with rows and columns; by default the first of `_SIZES`.
+        newline: Whether a token without a place ends each row (Emu3, Hunyuan-VL).
+        ends: Tokens without a place before the first row, and as many behind the last (Hunyuan-VL).
     """
 
     num_views = 1
 
-    def __init__(self, merge: int = 2, key: str = "image_grid_thw"):
-        self.merge, self.key = merge, key
+    def __init__(self, merge: int | None = None, key: str | None = None, newline: bool = False, ends: int = 0):
+        self.merge, self.key, self.newline, self.ends = merge, key, newline, ends
 
     def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
         """Turn positions [N] of the image tokens into [rows, columns]; ValueError for another number."""
-        rows, columns = (int(length) // self.merge for length in _entry(inputs, self.key, self).flatten()[-2:])
-        if len(positions) != rows * columns:
-            raise ValueError(
-                f"{len(positions)} image tokens in the input, but the picture has {rows} x {columns}: check `merge`, "
-                "and that processor and model belong together"
-            )
-        return [positions.view(rows, columns)]
+        key = self.key or next((name for name in _SIZES if name in inputs), _SIZES[0])
+        height, width = _size(_entry(inputs, key, self), key)
+        positions = positions[self.ends : len(positions) - self.ends]
+        merges = [self.merge] if self.merge else range(1, min(height, width) + 1)
+        for merge in merges:
+            rows, columns = height // merge, width // merge
+            if rows * (columns + self.newline) == len(positions):
+                return [positions.view(rows, columns + self.newline)[:, :columns]]
+        size = f"{height // (self.merge or 1)} x {width // (self.merge or 1)}"
+        raise ValueError(
+            f"{len(positions)} image tokens in the input, but the picture has {size} ({key}): check `merge`, "
+            "and that processor and model belong together"
+        )
 
 
 class TileGrid:
     """Lay out the whole picture and its tiles (SmolVLM, InternVL, Cohere2: tiles first; Ovis2: tiles last).
 
     Args:
-        side: Rows and columns of tokens of a tile, and of the whole picture.
+        side: Rows and columns of tokens of a tile, and of the whole picture; by default what makes their number fit.
         whole: Whether the whole picture is the 'first' or the 'last' part.
     """
 
     num_views = 2
 
-    def __init__(self, side: int, whole: Literal["first", "last"] = "last"):
+    def __init__(self, side: int | None = None, whole: Literal["first", "last"] = "last"):
         self.side, self.whole = side, whole
 
     def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
@@ -82,8 +97,10 @@ class TileGrid:
         Raises:
             ValueError: When the processor gave another number of tokens.
         """
-        (rows, columns), side = _entry(inputs, "layout", self), self.side
-        count, parts = rows * columns, len(positions) / side**2
+        rows, columns = _tiles(inputs, self)
+        count = rows * columns
+        side = self.side or _side(len(positions), count + 1) or _side(len(positions), count) or 1
+        parts = len(positions) / side**2
         if parts == count == 1:
             return [positions.view(side, side)] * 2
         if count < 1 or parts != count + 1:
@@ -102,12 +119,12 @@ class AnyresGrid:
     """Lay out the whole picture, then its tiles without padding, a newline after each row (LLaVA-OneVision).
 
     Args:
-        side: Rows and columns of tokens of the whole picture.
+        side: Rows and columns of tokens of the whole picture; by default what makes their number fit.
     """
 
     num_views = 2
 
-    def __init__(self, side: int):
+    def __init__(self, side: int | None = None):
         self.side = side
 
     def __call__(self, positions: Tensor, inputs: dict[str, Any]) -> list[Tensor]:
@@ -116,13 +133,39 @@ class AnyresGrid:
         Raises:
             ValueError: When the number of tokens is another, or none is left without the padding.
         """
-        (rows, columns), side = _entry(inputs, "layout", self), self.side
+        rows, columns = _entry(inputs, "layout", self)
+        side = self.side or isqrt(max(len(positions) - rows * (columns + 1), 0))
         if rows * columns == 0 or len(positions) != side**2 + rows * (columns + 1):
             raise ValueError(
                 f"{len(positions)} image tokens in the input, needed {side} x {side} and {rows} rows of {columns} with "
                 "a newline: check `side`, and that processor and model belong together; too narrow pictures have none"
             )
         return [positions[: side**2].view(side, side), positions[side**2 :].view(rows, columns + 1)[:, :-1]]
+
+
+def _size(entry: Any, key: str) -> tuple[int, int]:
+    """Rows and columns that a processor's entry says, which are its last numbers, or its largest places (Gemma 4)."""
+    numbers = torch.as_tensor(entry)
+    if key == "image_position_ids":  # [..., 2]: column and row of each patch, -1 for padding
+        columns, rows = (int(number) + 1 for number in numbers.reshape(-1, 2).amax(0))
+    else:
+        rows, columns = (int(number) for number in numbers.flatten()[-2:])
+    return rows, columns
+
+
+def _tiles(inputs: dict[str, Any], rule: Any) -> tuple[int, int]:
+    """Rows and columns of tiles: the `layout` that was declared, or what the processor says itself."""
+    for names in _TILES:
+        if "layout" not in inputs and all(name in inputs for name in names):
+            rows, columns = (int(torch.as_tensor(inputs[name]).flatten()[-1]) for name in names)
+            return rows, columns
+    return _entry(inputs, "layout", rule)
+
+
+def _side(tokens: int, parts: int) -> int:
+    """Rows and columns of each of several squares; 0 when the tokens are not as many."""
+    side = isqrt(tokens // max(parts, 1))
+    return side if side**2 * parts == tokens else 0
 
 
 def _entry(inputs: dict[str, Any], key: str, rule: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -12,9 +13,7 @@ from flmm.models.capture import final_norm
 
 # Of a decoder's config: settings of attention or layers that would be read wrongly.
 _DECODER = {
-    "attn_logit_softcapping": "attention with attn_logit_softcapping is neither run by sdpa nor captured",
     "cross_attention_layers": "reads the picture by cross-attention: no tokens of its text stand for the picture",
-    "num_kv_shared_layers": "layers that share keys and values do so with a cache only, and are read without one",
     "altup_num_inputs": "its layers hand on several states of a token (AltUp), of which none is the hidden state",
 }
 # Of a model's config: parts after which no token stands for a place of the picture.
@@ -58,6 +57,12 @@ def check_model(model: Any, decoder: Any) -> None:
     for setting, why in _DECODER.items():
         if getattr(decoder.config, setting, None):
             raise ValueError(f"{name} cannot be read ({setting}): {why}")
+    shared = getattr(decoder.config, "num_kv_shared_layers", None)
+    if shared and "shared_kv_states" not in signature(decoder.layers[0].forward).parameters:
+        raise ValueError(
+            f"{name} cannot be read (num_kv_shared_layers): its layers share keys and values with a cache only, "
+            "and are read without one"
+        )
 
 
 @contextmanager

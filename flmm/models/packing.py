@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flmm.constants import IGNORE_INDEX
 from flmm.models.backbone import Backbone, Reading, Tokens, check_length, check_phrases
+from flmm.models.capture import implementation
 
 Sample = dict[str, Any]
 
@@ -85,7 +86,7 @@ def pack(backbone: Backbone, samples: list[Sample]) -> Pack | None:
         ValueError: When a text has no phrase, a phrase has no token, or a text is longer than the LMM's context.
     """
     config = backbone.decoder.config
-    if config._attn_implementation not in (None, "eager", "sdpa"):  # others take no such mask
+    if implementation(backbone.decoder) != "sdpa":  # others take no such mask
         return None
     if len(backbone.attending) < backbone.num_layers:  # a convolution or a state carries one text into the next
         return None

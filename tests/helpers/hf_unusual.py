@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 import transformers as hf
-from hf_tiny import PINPOINTS, SIZE_56, TEXT, TOWER, Tiny
+from hf_tiny import PINPOINTS, SIZE_56, TEXT, TOWER, Tiny, qwen_ids, qwen_tokens
 
 from flmm.datasets.hf_processors import anyres_layout, canvas_layout
 from flmm.models.grids import AnyresGrid, PatchGrid, SquareGrid, TileGrid
@@ -31,7 +31,119 @@ def with_separator(tokenizer):
     return tokenizer
 
 
+def sections(first: int, *others: int, **more) -> dict:
+    """Rotary parts for time, rows and columns."""
+    return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [first, *others], **more}
+
+
 UNUSUAL = {
+    # two of three layers are linear attention
+    "qwen3_5": Tiny(
+        tokens=qwen_tokens(),
+        model=lambda ids: hf.Qwen3_5Config(
+            text_config={
+                **TEXT,
+                "num_hidden_layers": 3,
+                "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+                "head_dim": 32,
+                "linear_num_key_heads": 2,
+                "linear_num_value_heads": 4,
+                "linear_key_head_dim": 16,
+                "linear_value_head_dim": 16,
+                "rope_parameters": sections(2, 1, 1, partial_rotary_factor=0.25, mrope_interleaved=True),
+            },
+            vision_config={
+                "depth": 2,
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "num_heads": 2,
+                "out_hidden_size": 64,
+                "num_position_embeddings": 64,
+            },
+            **qwen_ids(ids),
+        ),
+        processor=lambda tokenizer: hf.Qwen3VLProcessor(
+            hf.Qwen2VLImageProcessor(min_pixels=64 * 64, max_pixels=200 * 200, patch_size=16),
+            tokenizer,
+            hf.Qwen3VLVideoProcessor(),
+        ),
+        image_token="<|image_pad|>",
+        prompt="<|vision_start|>{image}<|vision_end|>Describe.",
+        grid=PatchGrid(),
+    ),
+    # its processor says the place of each patch; layers share keys, and have embeddings of their own
+    "gemma4": Tiny(
+        tokens={
+            "image_token": "<|image|>",
+            "boi_token": "<|image>",
+            "eoi_token": "<image|>",
+            "audio_token": "<|audio|>",
+            "boa_token": "<|audio>",
+            "eoa_token": "<audio|>",
+        },
+        model=lambda ids: hf.Gemma4Config(
+            text_config={
+                **TEXT,
+                "num_hidden_layers": 4,
+                "layer_types": ["sliding_attention", "full_attention"] * 2,
+                "sliding_window": 8,
+                "global_head_dim": 16,
+                "num_kv_shared_layers": 2,
+                "hidden_size_per_layer_input": 8,
+                "vocab_size_per_layer_input": TEXT["vocab_size"],
+            },
+            vision_config={**TOWER, "num_key_value_heads": 2, "head_dim": 16},
+            image_token_id=ids["image_token"],
+            boi_token_id=ids["boi_token"],
+            eoi_token_id=ids["eoi_token"],
+            audio_token_id=ids["audio_token"],
+            video_token_id=None,
+        ),
+        processor=lambda tokenizer: hf.Gemma4Processor(
+            hf.Gemma4AudioFeatureExtractor(),
+            hf.Gemma4ImageProcessor(max_soft_tokens=70),
+            tokenizer,
+            hf.Gemma4VideoProcessor(),
+        ),
+        image_token="<|image|>",
+        grid=PatchGrid(),
+    ),
+    # GLM-4.6V: a quarter of the tokens, and words around the picture
+    "glm46v": Tiny(
+        tokens={
+            "image_token": "<|image|>",
+            "video_token": "<|video|>",
+            "start": "<|begin_of_image|>",
+            "end": "<|end_of_image|>",
+        },
+        model=lambda ids: hf.Glm46VConfig(
+            text_config={
+                **TEXT,
+                "model_type": "glm4v_text",
+                "rope_parameters": sections(2, 1, 1, partial_rotary_factor=0.5),
+            },
+            vision_config={
+                "model_type": "glm4v_vision",
+                "depth": 2,
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "num_heads": 2,
+                "out_hidden_size": 64,
+            },
+            image_token_id=ids["image_token"],
+            video_token_id=ids["video_token"],
+            image_start_token_id=ids["start"],
+            image_end_token_id=ids["end"],
+        ),
+        processor=lambda tokenizer: hf.Glm46VProcessor(
+            hf.Glm46VImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 200 * 200 * 2}),
+            tokenizer,
+            hf.Glm46VVideoProcessor(),
+        ),
+        image_token="<|image|>",
+        prompt="<|begin_of_image|>{image}<|end_of_image|>Describe.",
+        grid=PatchGrid(),
+    ),
     # the processor replaces a word that is no token; the whole picture comes first
     "ovis2": Tiny(
         tokens={"image_token": "<IMG_ATOM>", **{name.strip("<>").lower(): name for name in INDICATORS}},

@@ -118,7 +118,7 @@ def test_emu3_grounds_and_does_not_answer(built):
         family.model.read.generate(family.builder.build(picture(), [], []), max_new_tokens=2)
 
 
-@pytest.mark.parametrize("name", UNUSUAL)
+@pytest.mark.parametrize("name", [name for name in UNUSUAL if name != "gemma4"])  # embeddings per layer are not padded
 def test_pictures_are_read_in_one_pass(built, name):
     """What says how to run, or that nothing is padded, is not handed on."""
     family = built(name)

@@ -1,0 +1,73 @@
+"""Tries every image-text type of the installed transformers by config alone, and writes docs/supported_lmms.md.
+
+Each type is tried in its process, one at a time; results are kept, so a run goes on where it stopped.
+
+Usage: python scripts/survey_lmms.py [TYPE ...] [--results FILE] [--out FILE] [--seconds N] [--again]
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from survey.probe import probe
+from survey.report import report
+from survey.tiny_lmm import model_types
+
+
+def main() -> None:
+    """Reads the command line and runs what is left to do."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("types", nargs="*", help="types to try (all)")
+    parser.add_argument("--results", type=Path, default=Path("work_dirs/survey_lmms.json"))
+    parser.add_argument("--out", type=Path, help="write the page here, e.g. docs/supported_lmms.md")
+    parser.add_argument("--seconds", type=int, default=240, help="limit of one type")
+    parser.add_argument("--again", action="store_true", help="try again what has a result")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    results = json.loads(args.results.read_text()) if args.results.exists() else {}
+    for model_type in args.types or model_types():
+        if model_type in results and not (args.again or args.types):
+            continue
+        results[model_type] = limited(model_type, args.seconds)
+        save(args.results, json.dumps(results, indent=1))
+        shown = results[model_type]
+        print(f"{model_type:24} {shown['stage']:10} {shown['rule'] or shown['reason'][:150]}", flush=True)
+    if args.out:
+        save(args.out, report([results[name] for name in model_types() if name in results]))
+
+
+def limited(model_type: str, seconds: int) -> dict[str, Any]:
+    """The result of one type, tried in a process of its own that is ended after `seconds`."""
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: send.send(probe(model_type)))
+    process.start()
+    send.close()
+    try:
+        if receive.poll(seconds):
+            return receive.recv()
+        reason = f"longer than {seconds} s"
+    except EOFError:
+        reason = "its process ended"
+    finally:
+        if process.is_alive():
+            process.join(5)
+        process.kill()
+        process.join()
+    return {"model_type": model_type, "stage": "killed", "reason": reason, "rule": "", "refused": {}}
+
+
+def save(path: Path, text: str) -> None:
+    """Writes a file under another name and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    main()
