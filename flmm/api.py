@@ -17,7 +17,7 @@ from flmm.constants import IGNORE_INDEX
 from flmm.datasets.images import ImageSource, as_picture, as_rgb
 from flmm.datasets.phrases import Phrases, Span, find_phrases
 from flmm.datasets.sample import SampleBuilder
-from flmm.grounding import Grounding, masks_and_scores
+from flmm.grounding import Grounding, masks_and_scores, with_presence
 from flmm.head_folder import LICENSE, head_file, push_head, save_head
 from flmm.models.backbone import Reading
 from flmm.models.functional import crop_to_picture
@@ -177,7 +177,7 @@ class GroundingModel:
     def ground_reading(
         self, reading: Reading, sample: dict[str, Any], picture: Image.Image, text: str, spans: list[Span]
     ) -> Grounding:
-        """Finds phrases that the LMM has already read, or said.
+        """Finds phrases of what the LMM has already read, or said; they count as present.
 
         Args:
             reading: What was read of M phrases, in one picture.
@@ -188,6 +188,7 @@ class GroundingModel:
         """
         with torch.no_grad():
             (output,) = self.model.ground_readings([reading], [sample])
+        output["presence"] = torch.ones(len(spans))
         return self._grounding(picture, text, spans, output, sample["meta_data"])
 
     def _text(self, sample: dict[str, Any]) -> tuple[str, list[Span]]:
@@ -211,7 +212,8 @@ class GroundingModel:
     ) -> Grounding:
         size = (picture.height, picture.width)
         logits = output.get("sam_pred_masks", output["pred_masks"])
-        masks, scores = masks_and_scores(logits, size)
+        masks, sure = masks_and_scores(logits, size)
+        present = output["presence"].float().cpu().numpy()
         return Grounding(
             image=picture,
             text=text,
@@ -219,10 +221,11 @@ class GroundingModel:
             masks=masks.numpy(),
             coarse_masks=masks_and_scores(output["pred_masks"], size)[0].numpy(),
             boxes=object_boxes(masks.numpy()),
-            scores=scores.numpy(),
+            scores=with_presence(sure, present),
             attention=self._merged(output["mask_attentions"], meta_data).numpy(),
             attention_maps=output["mask_attentions"].float().cpu().numpy(),
             logits=logits.float().cpu().numpy(),
+            presence=present,
         )
 
     def _merged(self, maps: Tensor, meta_data: dict[str, Any]) -> Tensor:

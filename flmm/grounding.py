@@ -30,13 +30,15 @@ class Grounding:
         coarse_masks: [M, H, W] bool, the U-Net's.
         boxes: [M, 4] float32 x0, y0, x1, y1 in pixels around `masks`, x1 and y1 one past the last pixel; zeros where a
             mask is empty. Specks of less than 3 % of a mask are left out (`flmm.boxes.object_boxes`).
-        scores: [M] float32, mean probability of the pixels inside a mask: 0.5 (barely) to 1 (sure); 0 where a mask
-            is empty. Not calibrated: a phrase that is not in the picture can have a high score.
+        scores: [M] float32, 0 to 1: mean probability of the pixels inside a mask (0 where it is empty), times the
+            fourth root of `presence`. It tells what is in the picture from what is not; it is no probability.
         attention: [M, h, w] float32, the LMM's attention to the picture (padding cut off), mean of all layers
             and heads, each map divided by its sum; at most 256 pixels wide and high.
         attention_maps: [M, C, h', w'] float32, every layer and head as the U-Net reads it.
         logits: [M, h, w] float32, what `masks` are cut from; their sigmoid is the probability of a pixel. Of the
             picture's size, at most 2048 pixels wide and high.
+        presence: [M] float32, how well the LMM itself would have said the words of a phrase, seeing the picture: 0 (out
+            of the question) to 1 (its favorite, as in what it said itself), see `flmm.models.presence`.
     """
 
     image: Image.Image
@@ -49,6 +51,7 @@ class Grounding:
     attention: np.ndarray
     attention_maps: np.ndarray
     logits: np.ndarray
+    presence: np.ndarray
 
     @property
     def phrases(self) -> list[str]:
@@ -78,8 +81,9 @@ class Grounding:
         if not 0 < threshold < 1:
             raise ValueError(f"threshold is {threshold}: give a probability between 0 and 1, such as 0.5")
         size = (self.image.height, self.image.width)
-        masks, scores = masks_and_scores(torch.from_numpy(self.logits), size, threshold)
-        return replace(self, masks=masks.numpy(), boxes=object_boxes(masks.numpy()), scores=scores.numpy())
+        masks, sure = masks_and_scores(torch.from_numpy(self.logits), size, threshold)
+        scores = with_presence(sure, self.presence)
+        return replace(self, masks=masks.numpy(), boxes=object_boxes(masks.numpy()), scores=scores)
 
     def __repr__(self) -> str:
         """One line: how many phrases, and the first three with their scores."""
@@ -94,6 +98,11 @@ class Grounding:
         self.draw().save(png, "PNG")
         data = base64.b64encode(png.getvalue()).decode("ascii")
         return f'<p>{escape(repr(self))}</p><img alt="phrases and their masks" src="data:image/png;base64,{data}">'
+
+
+def with_presence(sure: Tensor, presence: np.ndarray) -> np.ndarray:
+    """Scores [M] of how sure masks are and how well their phrases fit the picture."""
+    return sure.numpy() * presence**0.25
 
 
 def masks_and_scores(logits: Tensor, size: tuple[int, int], threshold: float = 0.5) -> tuple[Tensor, Tensor]:

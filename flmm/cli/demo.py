@@ -1,4 +1,4 @@
-"""The main job with the tiny model: make data, train a head, evaluate it, ground a picture, write a report.
+"""The main job with the tiny model: make data, train a head, evaluate it, ground, ask and look again, write a report.
 
 Every step runs the command that a user would type; what is there already is reused.
 """
@@ -34,6 +34,9 @@ LAUNCH = ["accelerate", "launch", "--num_processes", "1", "--num_machines", "1"]
 LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no"]
 PARTS = ("train", "eval", "pictures", "figures")  # folders of what is made of the data; a name in them says the rest
 SHOWN, MEASURED = 6, 20  # samples in the report, and those that the heads are measured on
+SHARE = 0.3  # of the scenes that scripts/tiny/measure.py would take
+ABILITIES = ("what", "percent")
+CHAINS = "*_visual_cot_v1_debug/*.pictures/*.jpg"
 PROGRESS = re.compile(r"Iter\(train\)\s*\[\s*(\d+)/\s*(\d+)\].*?(loss: [\d.]+)?$")
 
 
@@ -82,10 +85,10 @@ class Demo:
         self.step("make the shapes data", [*FLMM, "data", "shapes", "--out", DATA, *self.data_options])
         self.drop_outdated()
         checkpoint = self.train()
-        results = self.evaluate(checkpoint)
+        results, abilities = self.evaluate(checkpoint), self.measure(checkpoint)
         pictures = self.pictures(checkpoint)
-        report = self.report(results, pictures, self.figures(checkpoint))
-        show(results)
+        report = self.report(results, abilities, pictures, self.figures(checkpoint))
+        show(results, abilities)
         print(f"report: {report}\npictures: {pictures[0].parent}\nwall time: {minutes(time.monotonic() - start)}")
 
     def step(self, title: str, command: Sequence[str], log: Path | None = None) -> None:
@@ -172,29 +175,51 @@ class Demo:
                 self.step(title, [*FLMM, "plot", file.stem, TINY_CONFIG, *options, "--out", str(file)])
         return [heads, layers]
 
-    def pictures(self, checkpoint: str) -> list[Path]:
-        """A sentence grounded in a picture, and some PNG samples with their ground truth."""
-        folder = self.folder / "pictures"
-        image, text, phrases, index = first_caption(DATA)
-        words = [word for phrase in phrases for word in ("--phrase", phrase)]
-        out, model = folder / "grounding.png", [TINY_CONFIG, "--checkpoint", checkpoint]
-        if not out.is_file():
-            command = [*FLMM, "ground", str(image), text, *words, "--config", *model, "--out", str(out)]
-            self.step("ground a sentence", command)
-        samples = [folder / f"val_{number:06d}.png" for number in range(SHOWN + 1)]
-        if not all(sample.is_file() for sample in samples):
-            options = ["--data-root", DATA, "--limit", str(len(samples)), "--output", str(folder)]
-            self.step("draw samples", [*LAUNCH, "scripts/demo/multiprocess_infer_png.py", *model, *options])
-        others = [sample for number, sample in enumerate(samples) if number != index]  # the sentence is one of them
-        return [out, *others[:SHOWN]]
+    def measure(self, checkpoint: str) -> dict[str, float]:
+        """What scripts/tiny/measure.py says of other pictures, in percent: free texts, questions, signs, queries."""
+        file = self.folder / "eval/abilities.json"
+        if not file.is_file():
+            share = SHARE if self.limit is None else 0.02
+            options = ["--checkpoint", checkpoint, "--share", str(share), "--out", str(file)]
+            self.step("measure what it finds and says", [sys.executable, "scripts/tiny/measure.py", *options])
+        return json.loads(file.read_text())
 
-    def report(self, results: dict[str, Any], pictures: list[Path], figures: list[Path]) -> Path:
+    def pictures(self, checkpoint: str) -> list[Path]:
+        """A free sentence, a question and a chain of thought, and some PNG samples with their ground truth."""
+        folder, model = self.folder / "pictures", [TINY_CONFIG, "--checkpoint", checkpoint]
+        sentence, answer = folder / "grounding.png", folder / "question"
+        if not sentence.is_file():
+            image, text, phrases = free_sentence(DATA)
+            words = [word for phrase in phrases for word in ("--phrase", phrase)]
+            command = [*FLMM, "ground", str(image), text, *words, "--config", *model, "--out", str(sentence)]
+            self.step("ground a sentence", command)
+        if not (answer / "grounding.png").is_file():
+            image, asked = first_query(DATA)
+            options = ["--ground", "--config", *model, "--out", str(answer)]
+            self.step("ask a question", [*FLMM, "chat", str(image), "--question", asked, *options])
+        samples = [folder / f"val_{number:06d}.png" for number in range(SHOWN)]
+        if not all(sample.is_file() for sample in samples):
+            options = ["--data-root", DATA, "--limit", str(SHOWN), "--output", str(folder)]
+            self.step("draw samples", [*LAUNCH, "scripts/demo/multiprocess_infer_png.py", *model, *options])
+        return [sentence, answer / "grounding.png", self.chain(folder, model), *samples]
+
+    def chain(self, folder: Path, model: Sequence[str]) -> Path:
+        """The picture of a visual chain of thought: a sign that is read after a closer look."""
+        if not list(folder.glob(CHAINS)):
+            options = ["--benchmark", f"{DATA}/cot", "--image_folder", DATA, "--save_folder", str(folder), "--debug"]
+            self.step("look again", [*LAUNCH, "scripts/visual_cot/visual_cot_inference.py", *model, *options])
+        return min(folder.glob(CHAINS))
+
+    def report(
+        self, results: dict[str, Any], abilities: dict[str, float], pictures: list[Path], figures: list[Path]
+    ) -> Path:
         """Writes the HTML report."""
         report = Report("F-LMM demo: phrases grounded by a frozen tiny LLaVA")
         report.heading("Metrics on unseen pictures, in percent")
         report.paragraph(METRICS)
         for title, header, rows in tables(results):
             report.table(title, header, rows)
+        report.table("What it finds and says", ABILITIES, [[*row] for row in abilities.items()])
         report.terms({column: meaning(column) for column in dict.fromkeys((*PNG_HEADER, *RES_HEADER))})
         report.heading("Training")
         report.paragraph(TRAINING)
@@ -218,7 +243,9 @@ FLMM = (sys.executable, "-m", "flmm.cli.main")
 def shown(command: Sequence[str]) -> list[str]:
     """A command as a user types it."""
     words = list(command)
-    return ["flmm", *words[3:]] if tuple(words[:3]) == FLMM else words
+    if tuple(words[:3]) == FLMM:
+        return ["flmm", *words[3:]]
+    return ["python", *words[1:]] if words[0] == sys.executable else words
 
 
 def minutes(seconds: float) -> str:
@@ -240,8 +267,8 @@ def tables(results: dict[str, Any]) -> list[tuple[str, Sequence[str], list[list[
     ]
 
 
-def show(results: dict[str, Any]) -> None:
-    """Prints one table: average recall and mean IoU of refined and coarse masks."""
+def show(results: dict[str, Any], abilities: dict[str, float]) -> None:
+    """Prints average recall and mean IoU of refined and coarse masks, then what else was measured."""
     rows = [["PNG val", *_averages(results["png"]["val"], "all", "average_recall")]]
     rows += [["PNG val, untrained head", *_averages(results["untrained"]["val"], "all", "average_recall")]]
     for name in ("res_concat", "res_per_sentence"):
@@ -249,6 +276,7 @@ def show(results: dict[str, Any]) -> None:
             rows.append([f"{split}, {name.removeprefix('res_')}", *_averages(metrics, "mIoU")])
     print()
     print_table("Mean IoU in percent on unseen pictures", ("data", "refined", "coarse"), rows)
+    print_table("What it finds and says, on other unseen pictures", ABILITIES, [[*row] for row in abilities.items()])
 
 
 def _averages(metrics: dict[str, Any], *keys: str) -> list[Any]:
@@ -261,19 +289,23 @@ def _averages(metrics: dict[str, Any], *keys: str) -> list[Any]:
     return values
 
 
-def first_caption(root: str) -> tuple[Path, str, list[str], int]:
-    """Picture, caption, phrases and index of the first validation sample that names no phrase twice."""
+def free_sentence(root: str) -> tuple[Path, str, list[str]]:
+    """Picture, text and phrases of a validation text in free words that names two things, none of them twice."""
     captions = json.loads(Path(root, "annotations/png_coco_val2017.json").read_text())
-    samples = [(item, phrases) for item in captions if (phrases := phrases_of(item))]  # others are left out
-    for index, (item, phrases) in enumerate(samples):
-        if len(set(phrases)) == len(phrases):
-            return Path(root, "val2017", f"{int(item['image_id']):012d}.jpg"), item["caption"], phrases, index
-    raise ValueError(f"{root} has no caption with different phrases")
+    for item in reversed(captions):  # canonical captions come first
+        phrases = [part["utterance"] for part in item["segments"] if part["segment_ids"]]
+        if len(phrases) > 1 and len(set(phrases)) == len(phrases):
+            return Path(root, "val2017", f"{int(item['image_id']):012d}.jpg"), item["caption"], phrases
+    raise ValueError(f"{root} has no text that names two different things")
 
 
-def phrases_of(item: dict[str, Any]) -> list[str]:
-    """The grounded phrases of a caption."""
-    return [part["utterance"] for part in item["segments"] if part["segment_ids"]]
+def first_query(root: str) -> tuple[Path, str]:
+    """Picture and words of the first implicit query of the validation data."""
+    from flmm.datasets.reason_seg import ReasonSeg
+    from flmm.evaluation.answers import BRIEFLY, query
+
+    question = ReasonSeg(Path(root, "ReasonSeg"), "val")[0]
+    return question.image, query(question) + BRIEFLY
 
 
 def _hash(*paths: str) -> str:

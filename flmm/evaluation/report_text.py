@@ -12,8 +12,9 @@ the refined ones. aiou and sam_aiou are the mean IoU of both kinds. The LMM is f
 """
 PICTURES = """
 Each picture is one sample: its text, and a row for each phrase with the picture and the box that was found, what
-the LMM attended to, the coarse mask, the refined mask and the true one. The first has no true masks: it was
-grounded as a user's picture is.
+the LMM attended to, the coarse mask, the refined mask and the true one. The first three have no true masks: a
+sentence in free words, the answer to a question, and a visual chain of thought, in which the LMM named an object,
+looked at it again (red box) and read its sign (green: the true box).
 """
 
 _OF_COLUMNS = {

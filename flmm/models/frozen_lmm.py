@@ -12,6 +12,7 @@ from flmm.models.backbone import Backbone, Reading
 from flmm.models.functional import crop_to_picture, rows_by_phrase, split_by_phrase, stack_maps, weigh_layers
 from flmm.models.keywords import KeywordSelector, is_caption
 from flmm.models.losses import average_over_masks, mask_losses, resize_ground_truth
+from flmm.models.presence import word_support
 from flmm.models.reader import Merge, Reader, Sample
 
 Output = dict[str, Any]
@@ -137,12 +138,21 @@ class FrozenLMM(BaseModel):
         Returns:
             For each sample `pred_masks` [M, h', w'] coarse logits over the picture, `mask_attentions` [M, C, h, w],
             `mask_ids` [S] and, with SAM, `sam_pred_masks` [M, H, W] logits at the size of the picture,
-            `hidden_states` [T_total, D] and `text_embeds` M x [T, embed_dim].
+            `hidden_states` [T_total, D] and `text_embeds` M x [T, embed_dim]; `presence` [M] is how well the LMM
+            itself would have said the phrases (`flmm.models.presence`).
 
         Raises:
             ValueError: When a phrase has no token.
         """
-        return self.ground_readings(self.read(samples), samples)
+        readings = self.read(samples)
+        outputs = self.ground_readings(readings, samples)
+        for output, reading, sample in zip(outputs, readings, samples, strict=True):
+            output["presence"] = self._presence(reading, sample)
+        return outputs
+
+    def _presence(self, reading: Reading, sample: Sample) -> Tensor:
+        said = sample["input_ids"][sample["mask_ids"] >= 0]
+        return word_support(self.backbone.vocabulary, reading.hidden[-1], said, reading.phrase_ids, reading.num_phrases)
 
     def ground_readings(self, readings: list[Reading], samples: list[Sample]) -> list[Output]:
         """`ground` for what the LMM has already read, or said (`Answer.reading`)."""

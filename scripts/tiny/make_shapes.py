@@ -10,7 +10,6 @@ def main() -> None:
     parser.add_argument("--out", default="data/shapes")
     parser.add_argument("--train", type=int, default=2000, help="training images")
     parser.add_argument("--val", type=int, default=100, help="validation images")
-    parser.add_argument("--world", default="plain", choices=["plain", "rich"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=None, help="processes; default: one per core")
     args = parser.parse_args()

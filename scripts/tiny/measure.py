@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from chain import look_twice
 from dialogues import BRIEFLY, DIRECT
 from PIL import Image
 from tqdm import tqdm
 
 import flmm
+from flmm.chat.visual_cot import VisualCoT
 from flmm.datasets.shapes.captions import Segment, caption, caption_phrases, text_of
 from flmm.datasets.shapes.coco_files import sentences
 from flmm.datasets.shapes.drawing import render
@@ -30,9 +30,9 @@ from flmm.datasets.shapes.expressions import words_of
 from flmm.datasets.shapes.free_texts import free_text, shuffled
 from flmm.datasets.shapes.implicit import sample_query
 from flmm.datasets.shapes.questions import QUESTION_KINDS, absent_sort, present_sort, sample_question, with_article
-from flmm.datasets.shapes.scene import FIRST_SHAPE, WORLDS, Scene, World, sample_scene
+from flmm.datasets.shapes.scene import FIRST_SHAPE, Scene, sample_scene
 from flmm.datasets.shapes.talk_files import sign_questions
-from flmm.evaluation.presence import area_under_curve, word_support
+from flmm.evaluation.presence import area_under_curve
 
 UNSEEN_SEED = 10_600_000  # neither trained on nor looked at while training
 Rows = dict[str, float]
@@ -47,8 +47,8 @@ class Unseen:
         regions: [H, W] region map.
     """
 
-    def __init__(self, seed: int, world: World) -> None:
-        self.scene: Scene = sample_scene(seed, world)
+    def __init__(self, seed: int) -> None:
+        self.scene: Scene = sample_scene(seed)
         pixels, self.regions = render(self.scene)
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=95)
@@ -131,17 +131,16 @@ def measure_answers(model: Any, items: list[Unseen]) -> Rows:
 
 def measure_signs(model: Any, items: list[Unseen]) -> Rows:
     """Signs read from the whole picture only (v3), and after naming, finding and cropping their shape (v1)."""
-    right, overlap = defaultdict(list), []
+    right, overlap, cot = defaultdict(list), [], VisualCoT(model)
     for item in items:
         for question in sign_questions(item.scene):
-            answer = str(model.answer(item.image, f"{question.text}\n{DIRECT}", 4))
-            right["signs, whole picture (v3)"].append(same(answer, question.answer))
-            seen = look_twice(model, item.image, question.text)
+            seen = cot(item.image, question.text, "v1")
             right["signs, after the chain (v1)"].append(same(seen.answer, question.answer))
-            overlap.append(item.iou(seen.mask, question.regions))
-    return {k: 100 * float(np.mean(v)) for k, v in right.items()} | {
-        "signs, IoU of the region": float(np.mean(overlap))
-    }
+            answer = cot(item.image, question.text, "v3").answer
+            right["signs, whole picture (v3)"].append(same(answer, question.answer))
+            overlap.append(0.0 if seen.mask is None else item.iou(seen.mask, question.regions))
+    rows = {kind: 100 * float(np.mean(values)) for kind, values in right.items()}
+    return rows | {"signs, IoU of the region": float(np.mean(overlap))}
 
 
 def measure_queries(model: Any, items: list[Unseen]) -> Rows:
@@ -161,27 +160,13 @@ def measure_queries(model: Any, items: list[Unseen]) -> Rows:
 
 
 def measure_presence(model: Any, items: list[Unseen]) -> Rows:
-    """How well the score, and the support of the words, tell what is in the picture from what is not."""
+    """How well the score tells what is in the picture from what is not."""
     scores: dict[bool, list[float]] = {True: [], False: []}
-    supports: dict[bool, list[float]] = {True: [], False: []}
     for item in items:
         for there, draw in ((True, present_sort), (False, absent_sort)):
             words = with_article(words_of(draw(item.scene, item.rng)))
             scores[there].append(float(model.ground(item.image, words).scores[0]))
-            supports[there].append(support_of(model, item.image, words))
-    return {
-        "score: AUC of present against absent": area_under_curve(scores[True], scores[False]),
-        "support of words: AUC of present against absent": area_under_curve(supports[True], supports[False]),
-    }
-
-
-@torch.no_grad()
-def support_of(model: Any, image: Image.Image, words: str) -> float:
-    """How well the LMM would have gone on with the words of a phrase."""
-    sample = model.builder.ground(image, words, [words])
-    (reading,), said = model.model.read([sample]), sample["mask_ids"] >= 0
-    logits = model.model.backbone.vocabulary(reading.hidden[-1])
-    return float(word_support(logits, sample["input_ids"][said], sample["mask_ids"][said], 1)[0])
+    return {"score: AUC of present against absent, percent": 100 * area_under_curve(scores[True], scores[False])}
 
 
 # What is measured, and on how many scenes.
@@ -203,7 +188,7 @@ def main() -> None:
     for name in args.parts:
         function, count = PARTS[name]
         start, count = time.time(), max(1, round(count * args.share))
-        items = [Unseen(UNSEEN_SEED + i, WORLDS[args.world]) for i in range(count)]
+        items = [Unseen(UNSEEN_SEED + i) for i in range(count)]
         rows |= function(model, tqdm(items, desc=name, disable=None))  # type: ignore[arg-type]
         print(f"{name}: {count} scenes, {time.time() - start:.0f} s")
     for name, value in rows.items():
@@ -217,7 +202,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--config", help="by default that of the head")
     parser.add_argument("--checkpoint", help="head; by default the one in git")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/tiny_llava/measured.json"))
-    parser.add_argument("--world", choices=list(WORLDS), default="plain")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--share", type=float, default=1.0, help="of the scenes of each part")
     parser.add_argument("--threads", type=int, default=2)

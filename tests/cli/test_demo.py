@@ -21,14 +21,14 @@ def test_demo_runs_and_reuses_what_is_there(tmp_path):
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
     page = (tmp_path / "out/report.html").read_text()
-    assert page.count("data:image/jpeg") == 7 + page.count("<figcaption>")
+    assert page.count("data:image/jpeg") == 9 + page.count("<figcaption>")
     assert page.count("<svg") == 4
     assert page.count('<a href="#') == page.count("<h3 id=") > 5
     assert "flmm train" in page
     for row in ("PNG val, untrained head", "refcoco_val, per_sentence", "refcocog_test, concat"):
         assert row in first.stdout
 
-    assert first.stdout.count("== ") == 10
+    assert first.stdout.count("== ") == 13
 
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr

@@ -14,17 +14,14 @@ from flmm.datasets.shapes import make_shapes
 from flmm.datasets.shapes.captions import caption
 from flmm.datasets.shapes.drawing import render
 from flmm.datasets.shapes.expressions import expressions, plural_phrases
-from flmm.datasets.shapes.scene import PLAIN, SIGNS, sample_scene
+from flmm.datasets.shapes.scene import SIGNS, sample_scene
 
 TRAIN, VAL = 6, 8
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return make_shapes(
-        tmp_path_factory.mktemp("data") / "shapes", train=TRAIN, val=VAL, seed=3, workers=1, world="rich"
-    )
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", train=TRAIN, val=VAL, seed=3, workers=1)
 
 
 def read(root, name):
@@ -41,8 +38,8 @@ def all_files(root):
 
 
 def test_same_seed_same_files_other_seed_other_pictures(root, tmp_path):
-    again = make_shapes(tmp_path / "again", train=TRAIN, val=VAL, seed=3, workers=1, world="rich")
-    other = make_shapes(tmp_path / "other", train=TRAIN, val=VAL, seed=4, workers=1, world="rich")
+    again = make_shapes(tmp_path / "again", train=TRAIN, val=VAL, seed=3, workers=1)
+    other = make_shapes(tmp_path / "other", train=TRAIN, val=VAL, seed=4, workers=1)
     assert all_files(root) == all_files(again)
     assert not {p.name for p in (root / "val2017").iterdir()} & {p.name for p in (other / "val2017").iterdir()}
 
@@ -55,10 +52,10 @@ def test_annotations_are_those_of_this_version(root):
 
 
 def test_complete_data_set_is_kept_and_changed_parameters_make_it_anew(tmp_path):
-    root = make_shapes(tmp_path / "s", train=1, val=3, workers=1, world="rich")
+    root = make_shapes(tmp_path / "s", train=1, val=3, workers=1)
     before = (root / "manifest.json").stat().st_mtime_ns
-    assert (make_shapes(root, train=1, val=3, workers=1, world="rich") / "manifest.json").stat().st_mtime_ns == before
-    make_shapes(root, train=2, val=3, workers=1, world="rich")
+    assert (make_shapes(root, train=1, val=3, workers=1) / "manifest.json").stat().st_mtime_ns == before
+    make_shapes(root, train=2, val=3, workers=1)
     assert len(list((root / "train2017").iterdir())) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["s"], "temporary folders must go"
 
@@ -229,22 +226,3 @@ def test_plural_phrases_count_what_they_name():
                 found = [i for i in found if scene.stuff[scene.shapes[i].band] == phrase.utterance.split()[-1]]
             assert tuple(2 + i for i in found) == phrase.regions, (seed, phrase)
             assert numbers.get(words[0], len(found)) == len(found)
-
-
-def test_the_plain_world_is_what_the_weights_in_git_know(tmp_path):
-    root = make_shapes(tmp_path / "s", train=4, val=6, seed=1, workers=1)
-    texts = read(root, "png_coco_val2017.json")
-    assert len(texts) == len({item["image_id"] for item in texts}) == 6, "the caption alone"
-    assert not (root / "cot").exists(), "no signs to ask for"
-    known = json.loads((ROOT / "checkpoints/tiny_llava/tokenizer.json").read_text())["model"]["vocab"]
-    for seed in range(200):
-        scene = sample_scene(seed, PLAIN)
-        assert len(scene.shapes) <= 4
-        assert not any(shape.sign for shape in scene.shapes)
-        said = " ".join([s.utterance for s in caption(scene)] + expressions(scene, 0))
-        assert set(said.split()) <= set(known)
-
-
-def test_an_unknown_world_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="there are plain, rich"):
-        make_shapes(tmp_path / "s", world="round")

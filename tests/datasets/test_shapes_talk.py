@@ -20,7 +20,7 @@ VAL = 12
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", train=4, val=VAL, seed=2, workers=1, world="rich")
+    return make_shapes(tmp_path_factory.mktemp("data") / "shapes", train=4, val=VAL, seed=2, workers=1)
 
 
 def test_viscot_items_are_in_the_published_format(root):

@@ -19,7 +19,7 @@ def grounding(text, spans, masks):
     nothing = np.zeros((len(masks), 1, 1), dtype=np.float32)
     scores, boxes = np.ones(len(masks)), np.zeros((len(masks), 4))
     picture = Image.new("RGB", SIZE[::-1])
-    return Grounding(picture, text, spans, masks, masks, boxes, scores, nothing, nothing[:, None], nothing)
+    return Grounding(picture, text, spans, masks, masks, boxes, scores, nothing, nothing[:, None], nothing, scores)
 
 
 class Reply:

@@ -41,7 +41,8 @@ class FakeGrounder(BaseModel):
         refined = 4 * masks - 2 + self.noise * noise
         coarse = F.interpolate(refined[None], scale_factor=0.25, mode="bilinear")[0]
         maps = F.interpolate(masks[None], size=(6, 6), mode="area")[0][:, None].expand(-1, 4, -1, -1)
-        return {"pred_masks": coarse, "sam_pred_masks": refined, "mask_attentions": maps + 0.1}
+        found = {"pred_masks": coarse, "sam_pred_masks": refined, "mask_attentions": maps + 0.1}
+        return found | {"presence": torch.ones(num_phrases)}
 
 
 def discs(count, height, width):

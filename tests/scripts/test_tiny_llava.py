@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 from flmm.datasets.llava_processors import CustomLlavaImageProcessor
 from flmm.datasets.shapes.captions import caption, text_of
 from flmm.datasets.shapes.drawing import render
-from flmm.datasets.shapes.scene import PLAIN, sample_scene
+from flmm.datasets.shapes.scene import sample_scene
 from segment_anything import SamPredictor, sam_model_registry
 
 ROOT = Path(__file__).parents[2] / "checkpoints"
@@ -33,7 +33,7 @@ def model():
 @pytest.fixture(scope="module")
 def pixel_values():
     processor = CustomLlavaImageProcessor.from_pretrained(FOLDER)
-    images = [Image.fromarray(render(sample_scene(seed, PLAIN))[0]) for seed in UNSEEN]
+    images = [Image.fromarray(render(sample_scene(seed))[0]) for seed in UNSEEN]
     values = [np.asarray(processor.preprocess(image)["pixel_values"][0]) for image in images]
     return torch.from_numpy(np.stack(values)).float()
 
@@ -43,7 +43,7 @@ def test_describes_unseen_pictures_word_for_word(model, tokenizer, pixel_values)
     ids = torch.tensor([prompt] * len(UNSEEN))
     out = model.generate(input_ids=ids, pixel_values=pixel_values, max_new_tokens=48, do_sample=False)
     told = tokenizer.batch_decode(out[:, len(prompt) :], skip_special_tokens=True)
-    true = [text_of(caption(sample_scene(seed, PLAIN))) for seed in UNSEEN]
+    true = [text_of(caption(sample_scene(seed))) for seed in UNSEEN]
     right = sum(a == b for a, b in zip(told, true, strict=True))
     assert right >= 34, f"{right} of {len(UNSEEN)}: {[p for p in zip(told, true, strict=True) if p[0] != p[1]][:3]}"
 
@@ -62,7 +62,7 @@ def test_nano_sam_cuts_out_a_shape_from_its_box_and_coarse_mask():
     predictor = SamPredictor(sam_model_registry["vit_nano"](checkpoint=ROOT / "sam_vit_nano.pth"))
     overlaps = []
     for seed in UNSEEN[:6]:
-        scene = sample_scene(seed, PLAIN)
+        scene = sample_scene(seed)
         image, regions = render(scene)
         predictor.set_image(image)
         for index in range(len(scene.shapes)):

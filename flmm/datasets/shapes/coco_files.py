@@ -36,7 +36,8 @@ def write_split(root: Path, split: str, pictures: Sequence[Picture]) -> None:
             "annotations": [_panoptic(picture) for picture in pictures],
             "categories": _categories(stuff=True),
         },
-        f"png_coco_{split}2017": [narrative for picture in pictures for narrative in _narratives(picture)],
+        # all captions first, then all phrases in random order, ...: the first entries are different pictures
+        f"png_coco_{split}2017": [text for texts in zip(*map(_narratives, pictures), strict=True) for text in texts],
     }
     for name, content in files.items():
         (root / "annotations" / f"{name}.json").write_text(json.dumps(content))
@@ -59,11 +60,9 @@ def _panoptic(picture: Picture) -> Entry:
 
 
 def _narratives(picture: Picture) -> list[Entry]:
-    """The caption and, in a world of free texts, its phrases in random order and two others."""
+    """The caption, its phrases in random order and two others."""
     scene, rng = picture.scene, random.Random(picture.scene.seed)
-    texts = [caption(scene)]
-    if scene.world.free:
-        texts += [shuffled(scene, rng), *(free_text(scene, rng) for _ in range(_FREE_TEXTS))]
+    texts = [caption(scene), shuffled(scene, rng), *(free_text(scene, rng) for _ in range(_FREE_TEXTS))]
     return [_narrative(picture, text) for text in texts]
 
 

@@ -59,10 +59,9 @@ def _band_map(scene: Scene) -> np.ndarray:
 
 def _texture(rng: np.random.Generator, name: str, scene: Scene) -> np.ndarray:
     """A stuff's color with the pattern that tells it apart: float32 [H, W, 3]."""
-    width, height, scale = scene.width, scene.height, scene.world.texture
+    width, height = scene.width, scene.height
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    brick, course, shift, wave, ripple, dune = (round(length * scale) for length in (24, 16, 12, 9, 3, 15))
-    joint = 2 * scale
+    brick, course, shift, joint, wave, ripple, dune = 30, 20, 15, 2.5, 11, 4, 19  # pixels
     phase = rng.uniform(0, 20)
     grain = rng.standard_normal((height, width), dtype=np.float32)
     pattern = {

@@ -18,12 +18,12 @@ def words_of(sort: Sort, plural: bool = False) -> str:
     return " ".join(word for word in (size, color, PLURALS[kind] if plural else kind) if word)
 
 
-def sorts_of(shape: Shape, free: bool = True) -> list[Sort]:
-    """All ways to name a shape, the fewest words first; with `free` also as "shape", without any attribute last."""
+def sorts_of(shape: Shape) -> list[Sort]:
+    """All ways to name a shape, the fewest words first; as "shape" last, without any attribute at the end."""
     kind, color, size = shape.looks
     named = [(kind, c, s) for c, s in (("", ""), (color, ""), ("", size), (color, size))]
     general = [("shape", color, ""), ("shape", "", size), ("shape", color, size), ("shape", "", "")]
-    return named + general if free else named
+    return named + general
 
 
 def fits(shape: Shape, sort: Sort) -> bool:
@@ -51,13 +51,13 @@ def expressions(scene: Scene, index: int, locations: bool = True) -> list[str]:
 @lru_cache(maxsize=64)
 def _expressions(scene: Scene, index: int, locations: bool) -> tuple[str, ...]:
     found: list[str] = []
-    for sort in sorts_of(scene.shapes[index], scene.world.free):
+    for sort in sorts_of(scene.shapes[index]):
         rivals = matching(scene, sort)
         if len(rivals) == 1 and any(sort[1:] + (sort[0] != "shape",)):
             found.append(f"the {words_of(sort)}")
         if locations:
             found += _located(scene, index, rivals, words_of(sort))
-    return (*found, *(_related(scene, index) if locations and scene.world.free else ()))
+    return (*found, *(_related(scene, index) if locations else ()))
 
 
 def _located(scene: Scene, index: int, rivals: list[int], words: str) -> Iterator[str]:
@@ -73,7 +73,7 @@ def _located(scene: Scene, index: int, rivals: list[int], words: str) -> Iterato
         yield f"the left {words}"
     if others and target.x > max(others) + clear:
         yield f"the right {words}"
-    if scene.world.free and len(rivals) == len(near) == 3 and index == near[1]:
+    if len(rivals) == len(near) == 3 and index == near[1]:
         yield f"the middle {words}"
 
 

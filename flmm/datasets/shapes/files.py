@@ -18,10 +18,9 @@ from tqdm import tqdm
 
 from flmm.datasets.shapes import coco_files, talk_files
 from flmm.datasets.shapes.picture import Picture, draw_picture
-from flmm.datasets.shapes.scene import WORLDS, World
 
 MANIFEST = "manifest.json"
-FORMAT = 2  # of the scenes and files; raise it when either changes, so that old data sets are made again
+FORMAT = 3  # of the scenes and files; raise it when either changes, so that old data sets are made again
 _SEEDS_PER_DATASET = 20_000_000  # the tiny models are trained on seeds from 1,000,000 upwards
 _VAL_OFFSET = 500_000
 
@@ -32,7 +31,6 @@ def make_shapes(
     val: int = 100,
     seed: int = 0,
     workers: int | None = None,
-    world: str = "plain",
 ) -> Path:
     """Make the shapes data set, or keep it when it is there already with the same parameters.
 
@@ -42,21 +40,18 @@ def make_shapes(
         val: Number of validation pictures; held-out splits of the other benchmarks share them out.
         seed: Other seeds give other scenes; the same seed gives the same files.
         workers: Processes, by default one per CPU core.
-        world: "plain", which the weights in git know, or "rich": more shapes, signs and free texts.
 
     Returns:
         `out` as a path.
 
     Raises:
-        ValueError: There are fewer than one training or three validation pictures, or too many; an unknown world.
+        ValueError: There are fewer than one training or three validation pictures, or too many.
         FileExistsError: `out` exists and was not made by this function.
     """
     out = Path(out)
     if not (1 <= train <= _VAL_OFFSET and 3 <= val <= _VAL_OFFSET):
         raise ValueError(f"shapes needs 1 to {_VAL_OFFSET} training and 3 to {_VAL_OFFSET} val images: {train}, {val}")
-    if world not in WORLDS:
-        raise ValueError(f"world {world!r} is unknown: there are {', '.join(WORLDS)}")
-    manifest = {"format": FORMAT, "train": train, "val": val, "seed": seed, "world": world}
+    manifest = {"format": FORMAT, "train": train, "val": val, "seed": seed}
     if _is_complete(out, manifest):
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -79,28 +74,27 @@ def _is_complete(out: Path, manifest: dict) -> bool:
 
 
 def _write(root: Path, manifest: dict, workers: int | None) -> None:
-    base, world = manifest["seed"] * _SEEDS_PER_DATASET, WORLDS[manifest["world"]]
+    base = manifest["seed"] * _SEEDS_PER_DATASET
     with ProcessPoolExecutor(workers or os.cpu_count()) as executor:
         splits = {
-            split: _draw_split(root, split, world, base + offset, manifest[split], executor)
+            split: _draw_split(root, split, base + offset, manifest[split], executor)
             for split, offset in (("train", 0), ("val", _VAL_OFFSET))
         }
     for split, pictures in splits.items():
         coco_files.write_split(root, split, pictures)
         talk_files.write_questions(root, split, pictures)
     coco_files.write_refcoco(root, splits)
-    if world.signed:
-        talk_files.write_viscot(root, splits["val"])
+    talk_files.write_viscot(root, splits["val"])
     talk_files.write_reasonseg(root, splits)
     talk_files.write_gcg(root, splits)
     (root / MANIFEST).write_text(json.dumps(manifest))
 
 
-def _draw_split(root: Path, split: str, world: World, first_seed: int, count: int, executor: Executor) -> list[Picture]:
+def _draw_split(root: Path, split: str, first_seed: int, count: int, executor: Executor) -> list[Picture]:
     """The pictures and panoptic PNGs of one split."""
     folders = root / f"{split}2017", root / "annotations" / f"panoptic_{split}2017"
     for folder in folders:
         folder.mkdir(parents=True)
     seeds = range(first_seed, first_seed + count)
-    work = executor.map(partial(draw_picture, *folders, world), seeds, chunksize=16)
+    work = executor.map(partial(draw_picture, *folders), seeds, chunksize=16)
     return list(tqdm(work, total=count, desc=f"shapes {split}", disable=None))

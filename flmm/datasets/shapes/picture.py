@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from flmm.datasets.shapes.drawing import render
-from flmm.datasets.shapes.scene import Scene, World, sample_scene
+from flmm.datasets.shapes.scene import Scene, sample_scene
 
 RLE = dict[str, Any]
 
@@ -57,9 +57,9 @@ class Picture:
         return int(coco_mask.area(self.masks[region]))
 
 
-def draw_picture(folder: Path, panoptic_folder: Path, world: World, seed: int) -> Picture:
+def draw_picture(folder: Path, panoptic_folder: Path, seed: int) -> Picture:
     """Draw the scene of a seed and write its picture and panoptic PNG."""
-    scene, name = sample_scene(seed, world), f"{seed + 1:012d}"
+    scene, name = sample_scene(seed), f"{seed + 1:012d}"
     image, regions = render(scene)
     ids = _segment_ids(seed, 2 + len(scene.shapes))
     file = folder / f"{name}.jpg"

@@ -30,36 +30,11 @@ STUFF = (*UPPER, *LOWER)
 PREPOSITIONS = UPPER | LOWER
 SIGNS = "0123456789CEFHKLMNPRTUWXY"  # none of them looks like another one, or is a word
 FIRST_SHAPE = 2  # region values: 0 upper band, 1 lower band, then the shapes in reading order
+_SIDES = 320, 416  # pixels of the longer side, lowest and highest
+_RADII = {"large": (0.125, 0.140), "small": (0.086, 0.097)}  # of the circle around a shape, over the longer side
+_COUNTS = 0.15, 0.37, 0.32, 0.16  # chance of 0, 1, ... shapes in a band
 _REPEATED = 0.3  # share of shapes that look like the one before
-
-
-@dataclass(frozen=True)
-class World:
-    """What scenes are like.
-
-    Attributes:
-        name: How a user calls it.
-        sides: Pixels of the longer side, lowest and highest.
-        radii: For large and small shapes: radius of the circumscribed circle as a fraction of the longer side.
-        counts: Chance of 0, 1, ... shapes in a band.
-        signed: Share of shapes that bear a sign.
-        texture: Scale of the patterns of bands.
-        free: Whether texts come in any order and words (`middle`, `shape`, `left of the star`), beside the caption.
-    """
-
-    name: str
-    sides: tuple[int, int]
-    radii: tuple[tuple[float, float], tuple[float, float]]
-    counts: tuple[float, ...]
-    signed: float
-    texture: float
-    free: bool
-
-
-# The weights in git were trained on PLAIN; RICH is what scripts/tiny trains the next ones on.
-PLAIN = World("plain", (224, 320), ((0.135, 0.150), (0.097, 0.110)), (0.2, 0.4, 0.4), 0.0, 1.0, free=False)
-RICH = World("rich", (320, 416), ((0.125, 0.140), (0.086, 0.097)), (0.15, 0.37, 0.32, 0.16), 0.5, 1.25, free=True)
-WORLDS = {world.name: world for world in (PLAIN, RICH)}
+_SIGNED = 0.5  # share of shapes that bear a sign
 
 
 @dataclass(frozen=True)
@@ -98,7 +73,6 @@ class Scene:
     slope: float
     shapes: tuple[Shape, ...]
     seed: int
-    world: World
 
     def members(self, band: int) -> list[int]:
         """Positions in `shapes` of the shapes of one band, from left to right."""
@@ -109,37 +83,37 @@ class Scene:
         return [tuple(run) for _, run in groupby(self.members(band), key=lambda i: self.shapes[i].looks)]
 
 
-def sample_scene(seed: int, world: World = RICH) -> Scene:
+def sample_scene(seed: int) -> Scene:
     """Draw a scene at random; the same seed gives the same scene."""
     rng = np.random.default_rng(seed)
-    width, height = _sample_canvas(rng, world)
-    counts = _sample_counts(rng, world)
+    width, height = _sample_canvas(rng)
+    counts = _sample_counts(rng)
     low, high = {(True, True): (0.45, 0.55), (True, False): (0.5, 0.7), (False, True): (0.3, 0.5)}[
         (counts[0] > 0, counts[1] > 0)
     ]
     horizon = height * rng.uniform(low, high)
     slope = rng.uniform(-0.03, 0.03)
     stuff = (str(rng.choice(list(UPPER))), str(rng.choice(list(LOWER))))
-    looks, signs = _sample_looks(rng, counts), _sample_signs(rng, sum(counts), world.signed)
+    looks, signs = _sample_looks(rng, counts), _sample_signs(rng, sum(counts))
     shapes = [
         shape
         for band, (top, bottom) in enumerate([(0.0, horizon), (horizon, float(height))])
-        for shape in _place_band(rng, world, band, looks[band], signs, (width, height), top, bottom)
+        for shape in _place_band(rng, band, looks[band], signs, (width, height), top, bottom)
     ]
-    return Scene(width, height, stuff, horizon, slope, tuple(shapes), seed, world)
+    return Scene(width, height, stuff, horizon, slope, tuple(shapes), seed)
 
 
-def _sample_canvas(rng: np.random.Generator, world: World) -> tuple[int, int]:
-    long = int(rng.integers(world.sides[0], world.sides[1] + 1))
+def _sample_canvas(rng: np.random.Generator) -> tuple[int, int]:
+    long = int(rng.integers(_SIDES[0], _SIDES[1] + 1))
     short = int(round(long * rng.uniform(0.75, 1.0)))
     form = rng.integers(3)
     return [(long, long), (long, short), (short, long)][form]
 
 
-def _sample_counts(rng: np.random.Generator, world: World) -> tuple[int, int]:
+def _sample_counts(rng: np.random.Generator) -> tuple[int, int]:
     """Shapes per band, at least one in all."""
     while True:
-        upper, lower = rng.choice(len(world.counts), size=2, p=world.counts)
+        upper, lower = rng.choice(len(_COUNTS), size=2, p=_COUNTS)
         if upper + lower:
             return int(upper), int(lower)
 
@@ -165,15 +139,14 @@ def _sample_look(rng: np.random.Generator) -> tuple[str, str, str]:
     return str(rng.choice(SHAPES)), str(rng.choice(list(COLORS))), "large" if rng.random() < 0.6 else "small"
 
 
-def _sample_signs(rng: np.random.Generator, count: int, share: float) -> Iterator[str]:
+def _sample_signs(rng: np.random.Generator, count: int) -> Iterator[str]:
     """A sign or none for each shape; no sign twice."""
     signs = rng.permutation(list(SIGNS))[:count]
-    return iter([str(sign) if rng.random() < share else "" for sign in signs])
+    return iter([str(sign) if rng.random() < _SIGNED else "" for sign in signs])
 
 
 def _place_band(
     rng: np.random.Generator,
-    world: World,
     band: int,
     looks: list[tuple[str, str, str]],
     signs: Iterator[str],
@@ -183,7 +156,7 @@ def _place_band(
 ) -> Iterator[Shape]:
     """Place shapes side by side between the picture's left and right border and `top` and `bottom`."""
     width, side = canvas[0], max(canvas)
-    radii = [side * rng.uniform(*world.radii[SIZES.index(size)]) for _, _, size in looks]
+    radii = [side * rng.uniform(*_RADII[size]) for _, _, size in looks]
     gap = 0.02 * side
     fit = min(1.0, (width - gap * (len(looks) + 1)) / max(2 * sum(radii), 1))  # three large ones in a tall picture
     radii = [radius * fit for radius in radii]
