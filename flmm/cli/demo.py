@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from flmm.config import TINY_CONFIG, read_config
+from flmm.config import TINY_CONFIG
 from flmm.evaluation.plots.page import add_phrases
 from flmm.evaluation.report import Report, draw_curves, read_scalars
 from flmm.evaluation.report_text import METRICS, PICTURES, TRAINING, meaning
@@ -35,6 +35,7 @@ LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no"]
 PARTS = ("train", "eval", "pictures", "figures")  # folders of what is made of the data; a name in them says the rest
 SHOWN, MEASURED = 6, 20  # samples in the report, and those that the heads are measured on
 SHARE = 0.3  # of the scenes that scripts/tiny/measure.py would take
+ITERATIONS = 800  # half of what the head in checkpoints/ was trained for
 ABILITIES = ("what", "percent")
 CHAINS = "*_visual_cot_v1_debug/*.pictures/*.jpg"
 PROGRESS = re.compile(r"Iter\(train\)\s*\[\s*(\d+)/\s*(\d+)\].*?(loss: [\d.]+)?$")
@@ -43,7 +44,7 @@ PROGRESS = re.compile(r"Iter\(train\)\s*\[\s*(\d+)/\s*(\d+)\].*?(loss: [\d.]+)?$
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `flmm demo`."""
     parser.add_argument("--output", default="work_dirs/demo", help="folder for everything but data [%(default)s]")
-    parser.add_argument("--iterations", type=int, help="train for this long only, to try the demo itself")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="length of the training [%(default)s]")
     parser.add_argument("--pictures", type=int, help="train on this many pictures only, to try the demo itself")
     parser.add_argument("--limit", type=int, help="evaluate only this many pictures of each split")
 
@@ -65,13 +66,13 @@ class Demo:
 
     Args:
         folder: Checkpoint, metrics, pictures and report.
-        iterations: Length of the training; by default as the config says.
+        iterations: Length of the training.
         limit: How many pictures of each split are evaluated; by default all.
         pictures: How many there are to train on; by default those of `flmm data shapes`.
     """
 
     def __init__(
-        self, folder: Path, iterations: int | None = None, limit: int | None = None, pictures: int | None = None
+        self, folder: Path, iterations: int = ITERATIONS, limit: int | None = None, pictures: int | None = None
     ):
         self.folder = folder
         self.iterations = iterations
@@ -129,13 +130,13 @@ class Demo:
 
     def train(self) -> str:
         """Trains the head, goes on with an interrupted training, or reuses the head; returns its checkpoint."""
-        folder, iterations = self.folder / "train", self.iterations or read_config(TINY_CONFIG).train_cfg.max_iters
-        head = folder / f"iter_{iterations}.pth"
+        folder = self.folder / "train"
+        head = folder / f"iter_{self.iterations}.pth"
         if not head.is_file():
             folder.mkdir(exist_ok=True)
-            command = [*FLMM, "train", TINY_CONFIG, "--work-dir", str(folder), "--resume"]
-            if self.iterations:
-                command += ["--cfg-options", f"train_cfg.max_iters={iterations}"]
+            decayed = max(self.iterations, 100)  # the rate falls to zero over them, after a warm-up of 48
+            options = [f"train_cfg.max_iters={self.iterations}", f"param_scheduler.1.end={decayed}"]
+            command = [*FLMM, "train", TINY_CONFIG, "--work-dir", str(folder), "--resume", "--cfg-options", *options]
             self.step("train the head", command, folder / "console.log")
         return str(head)
 

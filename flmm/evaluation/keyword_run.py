@@ -35,16 +35,16 @@ def keyword_records(model: Any, tokenizer: Any, samples: Sequence[dict[str, Any]
         samples: Captions with phrases, as of PNGDataset.
 
     Returns:
-        For each sample its `text`, the characters `spans` of its tokens, their `truth` (phrase or -1), `scores` and
+        For each sample its `text`, the characters `spans` of its tokens, their `labels` (phrase or -1), `scores` and
         `begins` (0..1), and what `rules` find.
     """
     records = []
     for sample, reading in zip(samples, model.read(list(samples)), strict=True):
         read = sample["labels"] != IGNORE_INDEX
-        truth = sample["mask_ids"][read].tolist()
-        text, spans = caption_text(tokenizer, sample["input_ids"][read], truth)
+        labels = sample["mask_ids"][read].tolist()
+        text, spans = caption_text(tokenizer, sample["input_ids"][read], labels)
         record = {"file_name": sample.get("file_name"), **scored(model.keywords, reading.text, text, spans)}
-        records.append({**record, "truth": truth})
+        records.append({**record, "labels": labels})
     return records
 
 
@@ -124,8 +124,8 @@ def _summary(records: Sequence[Record], method: Method) -> dict[str, Any]:
     tokens, exact, half = Counts(), Counts(), Counts()
     for record in records:
         phrases, found = method(record)
-        truth = phrase_spans(record["text"], record["spans"], record["truth"])
-        tokens += token_counts([phrase >= 0 for phrase in phrases], [phrase >= 0 for phrase in record["truth"]])
+        truth = phrase_spans(record["text"], record["spans"], record["labels"])
+        tokens += token_counts([phrase >= 0 for phrase in phrases], [phrase >= 0 for phrase in record["labels"]])
         exact += span_counts(record["text"], found, truth)
         half += span_counts(record["text"], found, truth, min_iou=0.5)
     counted = {"tokens": tokens, "spans": exact, "spans_half": half}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flmm.cli.demo import Demo
+from flmm.cli.demo import ITERATIONS, Demo
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def test_what_another_config_made_is_dropped_and_what_others_made_is_left(tmp_pa
     with pytest.raises(FileExistsError, match="train was not made by this demo"):
         Demo(tmp_path).drop_outdated()
     (tmp_path / "train").rmdir()
-    for iterations, kept in ((None, True), (10, False)):
+    for iterations, kept in ((ITERATIONS, True), (10, False)):
         Demo(tmp_path).drop_outdated()
         for name in ("train", "eval", "mine"):
             (tmp_path / name).mkdir(exist_ok=True)

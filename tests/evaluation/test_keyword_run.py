@@ -15,7 +15,7 @@ def record(scores, begins=None, truth=(0, 0, 0, -1, 1, 1, 2, -1)):
     starts = [sum(len(word) + 1 for word in WORDS[:i]) for i in range(len(WORDS))]
     spans = [[start, start + len(word)] for start, word in zip(starts, WORDS, strict=True)]
     rules = {"English rule": [[0, 10], [14, 24]]}
-    return {"text": text, "spans": spans, "scores": scores, "begins": begins, "truth": list(truth), "rules": rules}
+    return {"text": text, "spans": spans, "scores": scores, "begins": begins, "labels": list(truth), "rules": rules}
 
 
 SCORES = [0.35, 0.9, 0.9, 0.1, 0.8, 0.8, 0.6, 0.05]
