@@ -10,3 +10,6 @@ REFCOCO = {
     "refcoco+": ("refs(unc).p", ("val", "testA", "testB")),
     "refcocog": ("refs(umd).p", ("val", "test")),
 }
+
+# Width and height of the pictures that a grid is checked on: a padded square passes the first two.
+CHECKED_SIZES = ((640, 416), (500, 500), (900, 300), (300, 900))

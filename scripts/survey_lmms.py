@@ -9,6 +9,10 @@ import argparse
 import json
 import multiprocessing
 import os
+import resource
+import signal
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,8 @@ from survey.probe import probe
 from survey.report import report
 from survey.tiny_lmm import model_types
 
+PATIENCE = 50  # seconds of the clock for each second of a processor
+
 
 def main() -> None:
     """Reads the command line and runs what is left to do."""
@@ -24,7 +30,7 @@ def main() -> None:
     parser.add_argument("types", nargs="*", help="types to try (all)")
     parser.add_argument("--results", type=Path, default=Path("work_dirs/survey_lmms.json"))
     parser.add_argument("--out", type=Path, help="write the page here, e.g. docs/supported_lmms.md")
-    parser.add_argument("--seconds", type=int, default=240, help="limit of one type")
+    parser.add_argument("--seconds", type=int, default=120, help="of a processor, for one type")
     parser.add_argument("--again", action="store_true", help="try again what has a result")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -41,24 +47,33 @@ def main() -> None:
 
 
 def limited(model_type: str, seconds: int) -> dict[str, Any]:
-    """The result of one type, tried in a process of its own that is ended after `seconds`."""
+    """The result of one type, tried in a process of its own that may use so many seconds of a processor."""
     context = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: send.send(probe(model_type)))
+    process = context.Process(target=child, args=(send, model_type, seconds))
     process.start()
     send.close()
+    reason = f"longer than {PATIENCE * seconds} s"
     try:
-        if receive.poll(seconds):
+        if receive.poll(PATIENCE * seconds):
             return receive.recv()
-        reason = f"longer than {seconds} s"
     except EOFError:
-        reason = "its process ended"
+        process.join(5)
+        used_up = process.exitcode == -signal.SIGXCPU
+        reason = f"more than {seconds} s of a processor" if used_up else f"its process ended ({process.exitcode})"
     finally:
         if process.is_alive():
             process.join(5)
         process.kill()
         process.join()
     return {"model_type": model_type, "stage": "killed", "reason": reason, "rule": "", "refused": {}}
+
+
+def child(send: Connection, model_type: str, seconds: int) -> None:
+    """Tries a type; time on a processor is limited, not on the clock, as others may use the machine."""
+    used = int(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, used + seconds + 5))
+    send.send(probe(model_type))
 
 
 def save(path: Path, text: str) -> None:

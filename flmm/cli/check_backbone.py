@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-SIZES = ((640, 416), (500, 500), (900, 300), (300, 900))  # width, height: a padded square passes the first two
+from flmm.constants import CHECKED_SIZES as SIZES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,13 +9,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from flmm.constants import CHECKED_SIZES as SIZES
 from flmm.datasets.hf_processors import HFImageProcessor, anyres_layout, canvas_layout, split_layout
 from flmm.datasets.sample import SampleBuilder
 from flmm.models.frozen_hf import HFBackbone
 from flmm.models.grid_check import check_grid
 from flmm.models.grids import AnyresGrid, PatchGrid, SquareGrid, TileGrid
-
-SIZES = ((640, 416), (500, 500), (900, 300), (300, 900))  # width, height: a padded square passes the first two
 
 
 @dataclass(frozen=True)
@@ -67,24 +66,24 @@ def rules(processor: Any, image_token: str) -> Iterator[Rule]:
             yield Rule(PatchGrid, {}, {switch: False})
     yield Rule(PatchGrid, {"newline": True})
     yield Rule(PatchGrid, {"newline": True, "ends": 1})
-    layouts = [{}] + [{"layout": layout} for layout in (split_layout, canvas_layout)]
+    layouts: list[dict[str, Any]] = [{}] + [{"layout": layout} for layout in (split_layout, canvas_layout)]
     cut = {"crop_to_patches": True, "min_patches": 2} if hasattr(images, "crop_to_patches") else {}
     for layout in layouts:
         for whole in ("last", "first"):
             more = cut if layout.get("layout") is canvas_layout else {}
             yield Rule(TileGrid, {} if whole == "last" else {"whole": whole}, layout | more)
     yield Rule(AnyresGrid, {}, {"layout": anyres_layout})
-    whole = Rule(SquareGrid)
-    yield whole
+    square = Rule(SquareGrid)
+    yield square
     for side in sides(processor, image_token):
         yield Rule(SquareGrid, {"side": side, "at": "first"})
         yield Rule(SquareGrid, {"side": side, "at": "last"})
     if getattr(images, "do_center_crop", False):
         crop = images.crop_size or images.size
         height, width = (crop["height"] or crop["shortest_edge"], crop["width"] or crop["shortest_edge"])
-        yield replace(whole, processor={"do_center_crop": False, "size": {"height": height, "width": width}})
-    yield replace(whole, processor={"square": True}, head={"padded": True})
-    yield replace(whole, head={"prefix_lm": True})
+        yield replace(square, processor={"do_center_crop": False, "size": {"height": height, "width": width}})
+    yield replace(square, processor={"square": True}, head={"padded": True})
+    yield replace(square, head={"prefix_lm": True})
 
 
 def sides(processor: Any, image_token: str) -> list[int]:
@@ -136,7 +135,8 @@ def tried(
 ) -> tuple[float | None, list[tuple[int, int]]]:
     """Lowest score under a rule, None when a square lights up elsewhere, and the size of each view."""
     backbone, builder = built(model, processor, image_token, settings, rule)
-    lowest, views = 1.0, []
+    lowest = 1.0
+    views: list[tuple[int, int]] = []
     with torch.no_grad():
         for size in SIZES:
             for place in check_grid(backbone, builder, size):

@@ -5,6 +5,8 @@ from typing import Any
 # By type: settings of its config, which replace the reduced ones.
 CONFIGS: dict[str, dict[str, Any]] = {
     "qwen2_vl": {"vision_config": {"embed_dim": 32, "hidden_size": 64, "mlp_ratio": 2}},
+    "molmo2": {"adapter_config": {"vision_feature_layer": [1, 0]}},
+    "lfm2_vl": {"text_config": {"num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]}},
     "kimi_k25": {"projection_hidden_size": 32},
     "gemma4": {"text_config": {"head_dim": 32}, "vision_config": {"head_dim": 16}},
     "diffusion_gemma": {"text_config": {"head_dim": 32}, "vision_config": {"head_dim": 16}},

@@ -259,7 +259,8 @@ class TinyLMM:
         rope = read(config, "rope_parameters")
         if part == VISION or not isinstance(rope, dict):
             return {}
-        rope = {"mrope_section": [1, 1, 1], **rope} if self._has_sections else rope
+        if has_sections(config):  # their default is too long for small heads
+            rope = {"mrope_section": [1, 1, 1], **rope}
         if "mrope_section" not in rope:
             return {}
         heads = settings.get("num_attention_heads", 4)
@@ -268,11 +269,6 @@ class TinyLMM:
         parts = len(rope["mrope_section"])
         section = [half - (parts - 1) * (half // parts)] + [half // parts] * (parts - 1)
         return {"rope_parameters": {**rope, "mrope_section": section}}
-
-    @property
-    def _has_sections(self) -> bool:
-        """Whether positions have parts for time, rows and columns, whose default is too long for small heads."""
-        return "mrope_section" in inspect.getsource(module_of(self.model_type, "modeling"))
 
     def _token(self, name: str) -> int | None:
         """Id of a special token: as the processor has it, as the tokenizer has it, or one that nobody writes."""
@@ -307,6 +303,12 @@ def read(config: PretrainedConfig, name: str) -> Any:
         return getattr(config, name, None)
     except Exception:  # noqa: BLE001 -- transformers' error for it is not public
         return None
+
+
+def has_sections(config: PretrainedConfig) -> bool:
+    """Whether positions have parts for time, rows and columns."""
+    module = importlib.import_module(type(config).__module__.replace("configuration", "modeling"))
+    return "mrope_section" in inspect.getsource(module)
 
 
 def fields(config: PretrainedConfig) -> list[str]:
