@@ -14,7 +14,7 @@ with read_base():
 
 lmm = dict(pretrained_model_name_or_path="llava-hf/llava-v1.6-vicuna-7b-hf")
 train_dataloader.dataset.shared.sample_builder.update(
-    tokenizer=dict(lmm, type=AutoTokenizer.from_pretrained),
+    tokenizer=dict(lmm, type=AutoTokenizer.from_pretrained, legacy=True),
     image_processor=dict(lmm, type=CustomLlavaNextImageProcessor.from_pretrained),
     prompt="<image>\n" + instruction,
     prompt_template=PROMPT_TEMPLATE.vicuna,
