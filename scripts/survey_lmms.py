@@ -43,7 +43,9 @@ def main() -> None:
         shown = results[model_type]
         print(f"{model_type:24} {shown['stage']:10} {shown['rule'] or shown['reason'][:150]}", flush=True)
     if args.out:
-        save(args.out, report([results[name] for name in model_types() if name in results]))
+        tried = [name for name in model_types() if name in results]
+        missing = [name for name in model_types() if name not in results]
+        save(args.out, report([results[name] for name in tried], missing))
 
 
 def limited(model_type: str, seconds: int) -> dict[str, Any]:

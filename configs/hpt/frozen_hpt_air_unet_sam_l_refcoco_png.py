@@ -2,7 +2,7 @@
 
 import torch
 from mmengine.config import read_base
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 from xtuner.utils.templates import PROMPT_TEMPLATE
 
 from flmm.datasets.hpt_processors import CustomHPTImageProcessor
@@ -16,7 +16,8 @@ lmm = dict(pretrained_model_name_or_path="HyperGAI/HPT")
 weights = dict(lmm, dtype=torch.bfloat16)
 image_size = 392  # 336 in training of the tower; its position embedding is re-interpolated
 train_dataloader.dataset.shared.sample_builder.update(
-    tokenizer=dict(lmm, type=AutoTokenizer.from_pretrained, subfolder="llm"),
+    # Yi's tokenizer.json as it is: the Llama class of transformers 5 puts a space before every text
+    tokenizer=dict(lmm, type=PreTrainedTokenizerFast.from_pretrained, subfolder="llm"),
     image_processor=dict(
         lmm,
         type=CustomHPTImageProcessor.from_pretrained,

@@ -15,6 +15,7 @@ with read_base():
 lmm = dict(pretrained_model_name_or_path="llava-hf/llava-1.5-7b-hf")
 clip = dict(pretrained_model_name_or_path="openai/clip-vit-large-patch14-336")
 train_dataloader.dataset.shared.sample_builder.update(
+    # without `legacy`, transformers 5 drops the token before the newline that follows <image>
     tokenizer=dict(lmm, type=AutoTokenizer.from_pretrained, legacy=True),
     image_processor=dict(clip, type=CustomLlavaImageProcessor.from_pretrained),
     prompt="<image>\n" + instruction,

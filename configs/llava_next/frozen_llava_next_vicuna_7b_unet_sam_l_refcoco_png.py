@@ -14,6 +14,7 @@ with read_base():
 
 lmm = dict(pretrained_model_name_or_path="llava-hf/llava-v1.6-vicuna-7b-hf")
 train_dataloader.dataset.shared.sample_builder.update(
+    # without `legacy`, transformers 5 drops the token before the newline that follows <image>
     tokenizer=dict(lmm, type=AutoTokenizer.from_pretrained, legacy=True),
     image_processor=dict(lmm, type=CustomLlavaNextImageProcessor.from_pretrained),
     prompt="<image>\n" + instruction,

@@ -69,9 +69,9 @@ def rules(processor: Any, image_token: str) -> Iterator[Rule]:
     layouts: list[dict[str, Any]] = [{}] + [{"layout": layout} for layout in (split_layout, canvas_layout)]
     cut = {"crop_to_patches": True, "min_patches": 2} if hasattr(images, "crop_to_patches") else {}
     for layout in layouts:
-        for whole in ("last", "first"):
+        for place in ("last", "first"):
             more = cut if layout.get("layout") is canvas_layout else {}
-            yield Rule(TileGrid, {} if whole == "last" else {"whole": whole}, layout | more)
+            yield Rule(TileGrid, {} if place == "last" else {"whole": place}, layout | more)
     yield Rule(AnyresGrid, {}, {"layout": anyres_layout})
     square = Rule(SquareGrid)
     yield square

@@ -54,15 +54,16 @@ def check_model(model: Any, decoder: Any) -> None:
         raise ValueError(f"{name} reads the picture in its encoder: no tokens of its text stand for the picture")
     if getattr(model.config, "image_token_id", None) is None:
         raise ValueError(f"{name}: its config names no image_token_id, so its image tokens cannot be found")
-    for setting, why in _DECODER.items():
-        if getattr(decoder.config, setting, None):
-            raise ValueError(f"{name} cannot be read ({setting}): {why}")
     shared = getattr(decoder.config, "num_kv_shared_layers", None)
-    if shared and "shared_kv_states" not in signature(decoder.layers[0].forward).parameters:
+    first = next(iter(getattr(decoder, "layers", ())), None)  # handed to it, they are shared without a cache too
+    if shared and (first is None or "shared_kv_states" not in signature(first.forward).parameters):
         raise ValueError(
             f"{name} cannot be read (num_kv_shared_layers): its layers share keys and values with a cache only, "
             "and are read without one"
         )
+    for setting, why in _DECODER.items():
+        if getattr(decoder.config, setting, None):
+            raise ValueError(f"{name} cannot be read ({setting}): {why}")
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def word_support(
     support = torch.cat([_support(vocabulary(states), said) for states, said in pairs])
     within = phrase_ids[1:] == phrase_ids[:-1]
     lowest = torch.ones(count, device=hidden.device)
-    return lowest.scatter_reduce(0, phrase_ids[1:][within], support[within], "amin")
+    return lowest.scatter_reduce(0, phrase_ids[1:], torch.where(within, support, 1.0), "amin")
 
 
 def _support(logits: Tensor, said: Tensor) -> Tensor:

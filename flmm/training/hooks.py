@@ -7,16 +7,18 @@ import os
 import resource
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
 
 from flmm.checkpoint import part_name, publish
+
+if TYPE_CHECKING:
+    from mmengine.runner import Runner
 
 
 class HealthHook(Hook):

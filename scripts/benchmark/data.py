@@ -28,7 +28,6 @@ import psutil
 from annotation_files import Sizes, write_annotations, write_pictures
 from measure import Ratio, Report, Sheet, in_turn, options
 from torch.utils.data import DataLoader, IterableDataset
-from torch.utils.data._utils import worker as torch_worker
 
 from flmm.config import png_dataset
 from flmm.constants import REFCOCO
@@ -82,7 +81,6 @@ def add_reading(report: Report, root: Path, repeats: int) -> None:
 
 def png_naive(root: Path) -> Iterator[Any]:
     """Both files as Python objects, as `json.load` makes them."""
-    as_published()
     yield
     captions = json.loads((root / "annotations/png_coco_train2017.json").read_text())
     panoptic = json.loads((root / "annotations/panoptic_train2017.json").read_text())
@@ -131,11 +129,6 @@ def refcoco_items(build: Callable[[str, str], Any]) -> tuple[int, Callable[[int]
     sets = [build(name, refs) for name, (refs, _) in REFCOCO.items()]
     items = [(part, index) for part, data in enumerate(sets) for index in range(len(data))]
     return len(items), lambda index: repr(sets[items[index][0]].get_data_info(items[index][1]))
-
-
-def as_published() -> None:
-    """Take our patch off torch's loader processes."""
-    torch_worker._worker_loop = torch_worker._worker_loop.__wrapped__
 
 
 def sample_settings() -> dict[str, Any]:

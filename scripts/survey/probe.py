@@ -72,7 +72,11 @@ def _run(result: Result) -> None:
     result.stage = "grid"
     for token in image_tokens(tiny.processor):
         settings = {"tokenizer": tiny.tokenizer, "prompt": token + "Describe.", "prompt_template": TEMPLATE}
-        found = find_rule(model, tiny.processor, token, settings)
+        try:
+            found = find_rule(model, tiny.processor, token, settings)
+        except ValueError as error:  # the processor knows no such text
+            result.refused |= {token: str(error)}
+            continue
         result.refused |= {f"{token} {rule}": why for rule, why in found.refused.items()}
         if found.rule is not None:
             break
@@ -107,7 +111,7 @@ def image_tokens(processor: Any) -> list[str]:
     """Texts that may stand for a picture in a prompt."""
     names = ("image_token", "boi_token", "image_start_token", "start_image_token", "fake_image_token", "img_token")
     texts = [getattr(processor, name, None) for name in names]
-    return [text for text in dict.fromkeys(texts) if isinstance(text, str)] or ["<image>"]
+    return [text for text in dict.fromkeys([*texts, "<image>"]) if isinstance(text, str)]
 
 
 @torch.no_grad()
@@ -115,17 +119,18 @@ def compare(result: Result, backbone: HFBackbone, builder: Any) -> None:
     """Captured attention of the phrases' tokens beside that of eager attention, and the last hidden state."""
     image = Image.new("RGB", (320, 208), (90, 120, 60))
     image.paste((220, 40, 30), (20, 20, 150, 120))
-    tokens = backbone.tokens(builder.ground(image, TEXT, PHRASES))
+    sample = builder.ground(image, TEXT, PHRASES)
+    tokens, decoder = backbone.tokens(sample), backbone.decoder
     rows = (tokens.mask_ids >= 0).nonzero().flatten()
-    decoder = backbone.decoder
     with capture(decoder, [rows], lambda weights, _index: weights) as captured:
         decoder(**tokens.inputs, use_cache=False)
     before = decoder.config._attn_implementation
-    decoder.config._attn_implementation = "eager"
+    backbone.model.set_attn_implementation("eager")
     try:
-        eager = decoder(**tokens.inputs, use_cache=False, output_attentions=True)
+        given = backbone.tokens(sample).inputs  # with the masks that eager attention takes
+        eager = decoder(**given, use_cache=False, output_attentions=True)
     finally:
-        decoder.config._attn_implementation = before
+        backbone.model.set_attn_implementation(before)
     maps = [weights[0][:, rows] for weights in eager.attentions if isinstance(weights, torch.Tensor)]
     seen = [captured.attention[index][0] for index in backbone.attending]
     if len(maps) != len(seen):

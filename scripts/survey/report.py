@@ -15,7 +15,7 @@ tiny random model of every image-text type with the type's real processor, and g
 1e-4 of its size). Real weights and tokenizers were not tried: `flmm new-backbone NAME` and
 `flmm check-backbone CONFIG` ask those.
 
-{total} types: **{grounds} ground by config**, {other} do not.
+{total} types: **{grounds} ground by config**, {other} do not{untried}.
 
 """
 GROUNDS = """## Ground by config
@@ -28,6 +28,8 @@ GROUNDS = """## Ground by config
 """
 OTHERS = """
 ## Do not
+
+A type whose reason is not known was not made small well enough to be tried: it may ground.
 
 | type | how far | why |
 |---|---|---|
@@ -42,12 +44,19 @@ STAGES = {
 }
 
 
-def report(results: Sequence[dict[str, Any]]) -> str:
-    """The page."""
+def report(results: Sequence[dict[str, Any]], untried: Sequence[str] = ()) -> str:
+    """The page: types that ground, those that do not, and those without a result."""
     done = [result for result in results if result["stage"] == "done"]
     left = [result for result in results if result["stage"] != "done"]
-    head = HEAD.format(version=transformers.__version__, total=len(results), grounds=len(done), other=len(left))
-    return head + GROUNDS + "".join(map(grounded, done)) + OTHERS + "".join(map(refused, left))
+    head = HEAD.format(
+        version=transformers.__version__,
+        total=len(results),
+        grounds=len(done),
+        other=len(left),
+        untried=f", {len(untried)} more were not tried yet" if untried else "",
+    )
+    missing = f"\n## Not tried yet\n\n{', '.join(f'`{name}`' for name in untried)}\n" if untried else ""
+    return head + GROUNDS + "".join(map(grounded, done)) + OTHERS + "".join(map(refused, left)) + missing
 
 
 def grounded(result: dict[str, Any]) -> str:
@@ -69,7 +78,10 @@ def grounded(result: dict[str, Any]) -> str:
 
 def refused(result: dict[str, Any]) -> str:
     """A row of the second table."""
-    why = REASONS.get(result["model_type"]) or shortened(result["reason"])
+    reason = REASONS.get(result["model_type"])
+    if result["stage"] == "read":  # what the project's refusal says
+        reason = reason or shortened(result["reason"])
+    why = reason or f"not known: this reduction of it fails ({shortened(result['reason'])})"
     return f"| `{result['model_type']}` | {STAGES[result['stage']]} | {why} |\n"
 
 

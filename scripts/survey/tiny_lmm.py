@@ -24,7 +24,8 @@ from transformers.models.auto import (
 )
 
 VOCABULARY = 512
-TEXT, VISION = 0, 1  # index of the width of a part
+TEXT, VISION, SOUND = 0, 1, 2  # parts; the first two are places in the table below
+_PARTS = ((r"text|llm|decoder|thinker|language", TEXT), (r"audio|sound|speech|talker", SOUND))
 # By the name of a setting of a config: its value in the decoder and in any other part.
 _SIZES: list[tuple[str, tuple[int, int]]] = [
     (
@@ -78,6 +79,8 @@ def tokenizer_for(source: str) -> PreTrainedTokenizerFast:
     literals = set(re.findall(r"[\"'](<[^\s<>\"'{}]+>|\[[A-Z_]+\])[\"']", source))
     names = set(re.findall(r"tokenizer(?:, \"|\.)(\w+_token)\b", source)) - {
         "eos_token",
+        "add_bos_token",
+        "add_eos_token",
         "bos_token",
         "pad_token",
         "unk_token",
@@ -189,6 +192,7 @@ class TinyLMM:
         patch, size = (first_of(getattr(vision, name, None)) for name in ("patch_size", "image_size"))
         counts: dict[str, Any] = {"patch_size": patch} if patch else {}
         counts["vision_feature_select_strategy"] = getattr(self.default, "vision_feature_select_strategy", "default")
+        counts["spatial_merge_size"] = getattr(self.default, "spatial_merge_size", 1)
         counts["num_additional_image_tokens"] = 1 if getattr(vision, "model_type", "").startswith("clip") else 0
         length = getattr(self.default, "image_seq_length", None)
         if patch and isinstance(size, int):
@@ -200,6 +204,9 @@ class TinyLMM:
     def _config(self) -> PretrainedConfig:
         given = dict(CONFIGS.get(self.model_type, {}))
         reduced = merged(self._reduced(self.default, TEXT, top=True), given)
+        for name in ("image_token_id", "image_token_index"):
+            if isinstance(reduced.get(name), str):
+                reduced[name] = self.tokenizer.convert_tokens_to_ids(reduced[name])
         return self.cls(**reduced)
 
     def _reduced(self, config: PretrainedConfig, part: int, top: bool = False) -> dict[str, Any]:
@@ -208,15 +215,17 @@ class TinyLMM:
         for name in config.sub_configs:
             inner = getattr(config, name, None)
             if isinstance(inner, PretrainedConfig):
-                kind = TEXT if re.match(r"text|llm|decoder|thinker|language", name) else VISION
+                kind = next((kind for words, kind in _PARTS if re.match(words, name)), VISION)
                 settings[name] = {"model_type": inner.model_type, **scalars(inner), **self._reduced(inner, kind)}
         values = {name: read(config, name) for name in fields(config)}
         for name, value in values.items():
             if name in settings or name in config.sub_configs:
                 continue
             settings |= self._setting(name, value, part)
-        settings |= self._lists(values, settings, config)
+        settings |= {} if part == SOUND else self._lists(values, settings, config)
         settings |= self._rope(config, settings, part)
+        if "kv_lora_rank" in settings and "num_key_value_heads" in settings:
+            settings["num_key_value_heads"] = settings["num_attention_heads"]  # latent attention has no groups
         return settings
 
     def _setting(self, name: str, value: Any, part: int) -> dict[str, Any]:
@@ -226,8 +235,11 @@ class TinyLMM:
             return {name: self._token(name)}
         if isinstance(value, bool) or not isinstance(value, int):
             return {}
-        for pattern, sizes in _SIZES:
+        table = _SIZES[:1] if part == SOUND else _SIZES  # only what must fit the decoder: sounds are not read
+        for pattern, sizes in table:
             if re.fullmatch(pattern, name):
+                if part == SOUND:
+                    return {name: sizes[0]}
                 return {name: min(value, sizes[part]) if value > 0 else value}
         return {}
 
@@ -257,14 +269,15 @@ class TinyLMM:
 
     def _rope(self, config: Any, settings: dict[str, Any], part: int) -> dict[str, Any]:
         rope = read(config, "rope_parameters")
-        if part == VISION or not isinstance(rope, dict):
+        if part != TEXT or not isinstance(rope, dict):
             return {}
-        if has_sections(config):  # their default is too long for small heads
+        if "rope_type" in rope and has_sections(config):  # their default is too long for small heads
             rope = {"mrope_section": [1, 1, 1], **rope}
         if "mrope_section" not in rope:
             return {}
         heads = settings.get("num_attention_heads", 4)
-        width = settings.get("head_dim") or settings.get("hidden_size", 64) // heads
+        latent = settings.get("qk_rope_head_dim") if settings.get("kv_lora_rank") else None
+        width = latent or settings.get("head_dim") or settings.get("hidden_size", 64) // heads
         half = int(width * rope.get("partial_rotary_factor", 1.0)) // 2
         parts = len(rope["mrope_section"])
         section = [half - (parts - 1) * (half // parts)] + [half // parts] * (parts - 1)

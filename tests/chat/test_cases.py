@@ -98,7 +98,7 @@ def test_two_runs_are_compared():
 def test_answers_are_labeled(model, folder, text, expected):
     chat = model.chat(folder / "ball.png")
     reply = chat.recall("What?", "red")
-    said = Reply(reply.prompt, [])
+    said = Reply(reply.prompt, reply.token_ids)
     said.text = text
     case = Case("a", "a.png", "What?", answer_contains=["red"], answer_not_contains=["square"])
     assert answer_tags(said, case) == expected

@@ -75,7 +75,7 @@ def test_errors_reach_whoever_listens(chat):
 def test_a_conversation_is_saved_and_loaded(model, chat, tmp_path):
     reply = chat.ask()
     grounding = reply.ground()
-    chat.ask("And beside it?", max_new_tokens=3)
+    chat.ask(max_new_tokens=3)
     for _ in range(2):  # the second replaces the first
         chat.save(tmp_path / "talk")
     loaded = flmm.Conversation.load(tmp_path / "talk", model)
@@ -102,7 +102,7 @@ def test_memory_is_bounded_and_nothing_is_lost(model):
     kept = one.ask()
     needed = model.model.read.kept_bytes(model.model.backbone.tokens(kept.prompt.sample()), len(kept.token_ids))
     assert kept.answer.num_bytes == needed
-    bounded = model.chat(picture((168, 168)), memory=needed * 3 // 2)
+    bounded = model.chat(picture((168, 168)), memory=needed)
     first, second = (bounded.ask(max_new_tokens=len(kept.token_ids)) for _ in range(2))
     assert first.answer is None
     assert second.answer is not None

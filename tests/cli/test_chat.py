@@ -73,7 +73,7 @@ def test_somebody_talks_and_makes_mistakes(model, image, tmp_path, capsys):
         assert f"error: {words}" in out or words in out, words
     assert out.count("error: ") == 6
     assert "nowhere.png" in out
-    assert "1 a" in out
+    assert "phrases: 1 " in out
     assert "times the attention of chance" in out
     assert "peak memory" in out
     assert "never asked" not in out

@@ -124,6 +124,7 @@ def test_tiny_differs_where_it_must():
     template = "train_dataloader.dataset.shared.sample_builder.prompt_template"
     assert changed - paths == {
         template,
+        "train_dataloader.dataset.shared.sample_builder.tokenizer.legacy",  # Vicuna's tokenizer alone needs it
         *(f"{template}.{key}" for key in ("INSTRUCTION", "SEP", "SEVERAL_PICTURES")),
         "default_hooks.checkpoint.interval",
         "model.mask_head.base_channels",

@@ -100,7 +100,7 @@ def test_similarity_of_an_encoder(tmp_path):
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog"]))
-    BertTokenizerFast(vocab_file=str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    BertTokenizerFast.from_pretrained(tmp_path).save_pretrained(tmp_path)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     model = BertModel(BertConfig(vocab_size=8, **sizes)).eval()
     model.save_pretrained(tmp_path)

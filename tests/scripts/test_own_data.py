@@ -38,11 +38,11 @@ def walked(tmp_path_factory):
 @pytest.mark.slow
 def test_the_page_ends_with_a_head_and_a_picture(walked):
     folder, printed = walked
-    assert "12 lines, 12 pictures" in " ".join(printed.split())
+    assert "48 lines, 12 pictures" in " ".join(printed.split())
     for name in ("train_sheet.jpg", "val_sheet.jpg"):
         assert Image.open(folder / "data/own" / name).width == 320 * 4
     metrics = json.loads((folder / "work_dirs/own/eval/own_val.json").read_text())["splits"]["val"]
-    assert metrics["images"] == 4
+    assert metrics["images"] == 16  # four texts of each of four pictures
     assert metrics["refined"]["png"]["all"]["average_recall"] > 60
     assert Image.open(folder / "work_dirs/own/picture.png").width > 500
 

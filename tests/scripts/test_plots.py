@@ -84,7 +84,7 @@ class Oracle:
 
 
 def test_the_first_picture_is_one_where_all_masks_are_right(tmp_path):
-    root = make_shapes(tmp_path / "rich", train=1, val=4, workers=1, world="rich")
+    root = make_shapes(tmp_path / "rich", train=1, val=4, workers=1)
     find = runpy.run_path(FIRST)["find"]
     names = sorted(file.name for file in (root / "val2017").iterdir())
     sentence, answer = find(Oracle(root), root, 0.99)

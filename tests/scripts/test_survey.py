@@ -22,6 +22,6 @@ def test_a_type_is_tried_in_its_process_and_the_result_kept(tmp_path):
     assert found["qwen3_vl"]["attention_error"] < 1e-5
     assert found["blip-2"]["stage"] != "done"
     text = page.read_text()
-    assert "2 types: **1 ground by config**, 1 do not." in text
+    assert "2 types: **1 ground by config**, 1 do not, " in text
     assert "| `qwen3_vl` | `PatchGrid()` | 13 x 20 |" in text
     assert "Q-Former" in text

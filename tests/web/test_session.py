@@ -61,16 +61,16 @@ def test_a_reply_and_its_masks_are_those_of_the_library(model, session):
 
 
 def test_a_typed_sentence_is_found_as_flmm_ground_finds_it(model, session):
-    marks = session.say("a red ball on the grass", ["a red ball"])
-    expected = model.ground(picture((168, 120)), "a red ball on the grass", ["a red ball"])
+    marks = session.say("a red yak on the grass", ["a red yak"])
+    expected = model.ground(picture((168, 120)), "a red yak on the grass", ["a red yak"])
     assert (decode_mask(marks[0].mask) == expected.masks[0]).all()
     (more,) = session.ground(("sentence", 0), ["the grass"])
     assert (more.number, more.phrase.text) == (2, "the grass")
-    assert view.talk(session)["sentences"][0]["text"] == "a red ball on the grass"  # though the LMM knows no "ball"
+    assert view.talk(session)["sentences"][0]["text"] == "a red yak on the grass"  # though the LMM knows no "yak"
     with pytest.raises(ValueError, match="not in the text"):
-        heat(session, ("sentence", 0), (2, 10), "mean", "mean")
-    assert heat(session, ("sentence", 0), (14, 23), "mean", "mean")["text"] == "the grass"
-    assert [one.phrase.text for one in session.say("a red ball on the grass")] == ["a red ball", "the grass"]
+        heat(session, ("sentence", 0), (2, 9), "mean", "mean")
+    assert heat(session, ("sentence", 0), (13, 22), "mean", "mean")["text"] == "the grass"
+    assert [one.phrase.text for one in session.say("a red yak on the grass")] == ["a red yak", "the grass"]
 
 
 def test_explanations_are_those_of_the_library(model, session):
