@@ -42,7 +42,13 @@ def test_trained_and_evaluated(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     make_shapes(tmp_path / "data/shapes", train=24, val=5, workers=1)
     settings = [f"load_from={TINY_CHECKPOINT}", "train_dataloader.num_workers=0", "train_dataloader.batch_size=8"]
-    settings += ["train_cfg.max_iters=30", "param_scheduler.1.end=30", "optim_wrapper.optimizer.lr=0.03"]
+    settings += [
+        "train_cfg.max_iters=30",
+        "param_scheduler.0.end=1",
+        "param_scheduler.1.begin=1",
+        "param_scheduler.1.end=30",
+    ]
+    settings += ["optim_wrapper.optimizer.lr=0.03"]
     settings += ["default_hooks.checkpoint.interval=30"]
     command("flmm.cli.main", "train", TINY_CONFIG, "--only", "keywords", "--cfg-options", *settings, cwd=tmp_path)
     folder = tmp_path / "work_dirs" / f"{Path(TINY_CONFIG).stem}_keywords"
