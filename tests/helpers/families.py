@@ -28,6 +28,8 @@ from flmm.datasets.phrases import encode_phrases
 from flmm.datasets.sample import SampleBuilder
 
 ROOT = Path(__file__).parents[2]
+# beginnings of the names that a checkpoint holds
+TRAINED = ("mask_head.", "text_proj.", "text_layer_weights", "sam.model.prompt_encoder.", "sam.model.mask_decoder.")
 PLAIN, WITH_IMAGE = (GOLDEN / "comp_datasets" / f"tokenizer_{name}" for name in ("plain", "with_image"))
 CLIP = "openai/clip-vit-large-patch14-336"
 CONVNEXT = "laion/CLIP-convnext_large_d_320.laion2B-s29B-b131K-ft-soup"

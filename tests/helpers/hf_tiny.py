@@ -24,6 +24,14 @@ TEXT = {
     "max_position_embeddings": 4096,
 }
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+QWEN3_TOWER = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 2,
+    "out_hidden_size": 64,
+    "num_position_embeddings": 64,
+}
 SIZE_56 = {"height": 56, "width": 56}
 SIZE_64 = {"height": 64, "width": 64}
 PINPOINTS = [[56, 56], [56, 112], [112, 56], [112, 112], [224, 224]]
@@ -69,6 +77,12 @@ class Tiny:
         return model, settings
 
 
+def qwen3_processor(tokenizer: Any) -> Any:
+    """Qwen3-VL's, which Qwen3.5 has as well."""
+    images = hf.Qwen2VLImageProcessor(min_pixels=64 * 64, max_pixels=200 * 200, patch_size=16)
+    return hf.Qwen3VLProcessor(images, tokenizer, hf.Qwen3VLVideoProcessor())
+
+
 def qwen_tokens() -> dict[str, str]:
     names = {"image_token": "image_pad", "video_token": "video_pad", "start": "vision_start", "end": "vision_end"}
     return {name: f"<|{token}|>" for name, token in names.items()}
@@ -102,22 +116,10 @@ FAMILIES = {
         tokens=qwen_tokens(),
         model=lambda ids: hf.Qwen3VLConfig(
             text_config={**TEXT, "rope_scaling": {"rope_type": "default", "mrope_section": [4, 2, 2]}},
-            vision_config={
-                "depth": 2,
-                "hidden_size": 32,
-                "intermediate_size": 64,
-                "num_heads": 2,
-                "out_hidden_size": 64,
-                "num_position_embeddings": 64,
-                "deepstack_visual_indexes": [0],
-            },
+            vision_config={**QWEN3_TOWER, "deepstack_visual_indexes": [0]},
             **qwen_ids(ids),
         ),
-        processor=lambda tokenizer: hf.Qwen3VLProcessor(
-            hf.Qwen2VLImageProcessor(min_pixels=64 * 64, max_pixels=200 * 200, patch_size=16),
-            tokenizer,
-            hf.Qwen3VLVideoProcessor(),
-        ),
+        processor=qwen3_processor,
         image_token="<|image_pad|>",
         prompt="<|vision_start|>{image}<|vision_end|>Describe.",
         grid=PatchGrid(),

@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 import transformers as hf
-from hf_tiny import PINPOINTS, SIZE_56, TEXT, TOWER, Tiny, qwen_ids, qwen_tokens
+from hf_tiny import PINPOINTS, QWEN3_TOWER, SIZE_56, TEXT, TOWER, Tiny, qwen3_processor, qwen_ids, qwen_tokens
 
 from flmm.datasets.hf_processors import anyres_layout, canvas_layout
 from flmm.models.grids import AnyresGrid, PatchGrid, SquareGrid, TileGrid
@@ -52,21 +52,10 @@ UNUSUAL = {
                 "linear_value_head_dim": 16,
                 "rope_parameters": sections(2, 1, 1, partial_rotary_factor=0.25, mrope_interleaved=True),
             },
-            vision_config={
-                "depth": 2,
-                "hidden_size": 32,
-                "intermediate_size": 64,
-                "num_heads": 2,
-                "out_hidden_size": 64,
-                "num_position_embeddings": 64,
-            },
+            vision_config=QWEN3_TOWER,
             **qwen_ids(ids),
         ),
-        processor=lambda tokenizer: hf.Qwen3VLProcessor(
-            hf.Qwen2VLImageProcessor(min_pixels=64 * 64, max_pixels=200 * 200, patch_size=16),
-            tokenizer,
-            hf.Qwen3VLVideoProcessor(),
-        ),
+        processor=qwen3_processor,
         image_token="<|image_pad|>",
         prompt="<|vision_start|>{image}<|vision_end|>Describe.",
         grid=PatchGrid(),

@@ -1,12 +1,12 @@
 import pytest
 import torch
+from families import TRAINED
 from golden_cases import GoldenCase, build_llava, golden_names
 
 from flmm.models.frozen_llava import FrozenLlava, FrozenLlavaSAM
 from flmm.models.frozen_lmm import build
 from flmm.models.losses import mask_losses
 
-TRAINED = ("mask_head.", "text_proj.", "text_layer_weights", "sam.model.prompt_encoder.", "sam.model.mask_decoder.")
 TERMS = {"loss_mask", "loss_dice", "accuracy", "aiou"}
 
 

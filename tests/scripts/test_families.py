@@ -3,7 +3,6 @@
 The configs are the real ones; weights and data are tiny (tests/helpers/families.py).
 """
 
-import gc
 import json
 import runpy
 import sys
@@ -11,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from families import FAMILIES, ROOT
+from families import FAMILIES, ROOT, TRAINED
 from PIL import Image, ImageDraw
 
 from flmm.checkpoint import read_checkpoint
@@ -25,15 +24,7 @@ train_cfg.update(max_epochs=None, max_iters={STEPS})
 optim_wrapper.optimizer.update(lr=1e-2)
 param_scheduler[0].update(start_factor=0.5)
 """
-TRAINED = ("mask_head.", "text_proj.", "text_layer_weights", "sam.model.prompt_encoder.", "sam.model.mask_decoder.")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collection():
-    """MMEngine collects garbage for each data set it makes, which takes 0.4 s over all that is imported here."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
+pytestmark = pytest.mark.usefixtures("quick_collection")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Configs in the reference's form, for each of its ten models: two training steps, resumed for a third, evaluated."""
 
-import gc
 import json
 import os
 import runpy
@@ -11,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from families import FAMILIES, ROOT, WITH_IMAGE, with_words
+from families import FAMILIES, ROOT, TRAINED, WITH_IMAGE, with_words
 from flat_configs import FLAT, flat_config
 from mmengine.config import Config
 from remote_projector import write_remote_projector
@@ -21,7 +20,7 @@ from flmm.config import build_model, read_config
 from flmm.datasets.shapes import make_shapes
 from flmm.training.check_config import check_config
 
-TRAINED = ("mask_head.", "text_proj.", "text_layer_weights", "sam.model.prompt_encoder.", "sam.model.mask_decoder.")
+pytestmark = pytest.mark.usefixtures("quick_collection")
 TINY = """
 from xtuner.engine.hooks import DatasetInfoHook
 
@@ -30,14 +29,6 @@ model['mask_head'].update(base_channels=8)
 model['sam'].update(model_name='vit_nano', checkpoint='checkpoints/sam_vit_nano.pth')
 """
 PARTS = ("visual_encoder", "llm")  # of HPT
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collection():
-    """MMEngine collects garbage for each data set it makes, which takes 0.4 s over all that is imported here."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
