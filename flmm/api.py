@@ -298,9 +298,9 @@ def usable_device(device: str | torch.device | None) -> torch.device:
     return found
 
 
-def bounded(picture: Image.Image) -> Image.Image:
-    """The picture, or a copy of at most MAX_SIDE pixels along its longer side."""
-    scale = MAX_SIDE / max(picture.size)
+def bounded(picture: Image.Image, longest: int | None = None) -> Image.Image:
+    """The picture, or a copy of at most `longest` pixels, else MAX_SIDE, along its longer side."""
+    scale = (longest or MAX_SIDE) / max(picture.size)
     if scale >= 1:
         return picture
     width, height = (max(1, round(side * scale)) for side in picture.size)

@@ -1,4 +1,4 @@
-"""Facts that several rooms share: the ids below zero in a sample, and the files of RefCOCO."""
+"""Facts that several rooms share; importing them costs nothing."""
 
 IMAGE_TOKEN_INDEX = -200  # in `input_ids`: the picture, for tokenizers without an image token; as in mgm/constants.py
 IGNORE_INDEX = -100  # in `labels`: picture and prompt, which the LMM is not asked to say
@@ -10,6 +10,8 @@ REFCOCO = {
     "refcoco+": ("refs(unc).p", ("val", "testA", "testB")),
     "refcocog": ("refs(umd).p", ("val", "test")),
 }
+
+TRIES, PAUSE = 5, 2.0  # of a transfer, and seconds between them
 
 # Width and height of the pictures that a grid is checked on: a padded square passes the first two.
 CHECKED_SIZES = ((640, 416), (500, 500), (900, 300), (300, 900))

@@ -16,7 +16,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-TRIES, PAUSE, TIMEOUT = 5, 2.0, 60.0  # seconds between tries, and until a silent server is given up
+from flmm.constants import PAUSE, TRIES
+
+TIMEOUT = 60.0  # seconds until a silent server is given up
 _BLOCK = 1 << 20
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError)
 
@@ -125,11 +127,8 @@ def _check_room(folder: Path, needed: int) -> None:
 
 def file_sha256(path: Path) -> str:
     """The checksum of a file."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unpack(archive: Path, folder: Path) -> list[Path]:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flmm import __version__
-from flmm.download import PAUSE, TRIES
+from flmm.constants import PAUSE, TRIES
 
 PREFIX = "hf://"
 _NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[^@\s]+))?")
 _FILES = (".py", ".json", ".pth", ".pt", ".bin", ".safetensors")  # a name that ends so is that of a file
 _SHA256, _GIT = 64, 40  # hexadecimal digits of the two digests that name files of the cache
-_BLOCK = 1 << 20
 _TRANSPORTS = ("httpx", "httpx2", "requests", "hf_xet")  # whose errors need be no OSError; which, varies with versions
 
 
@@ -220,6 +219,4 @@ def _digest(file: Path) -> str:
     else:
         digest = hashlib.sha1(f"blob {file.stat().st_size}\0".encode())
     with file.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, lambda: digest).hexdigest()

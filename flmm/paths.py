@@ -8,7 +8,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("json_file", "panoptic_json_file", "checkpoint", "pretrained", "load_from")
 FOLDERS = ("panoptic_png_path", "local_path")
-WEIGHTS = ("pretrained_model_name_or_path", "mm_vision_tower", "mm_vision_tower_aux")
+# Keys that name weights, and files of which one is there when they are in the hub's cache (mgm/model/checkpoint.py).
+WEIGHTS = {
+    "pretrained_model_name_or_path": ("config.json",),
+    "mm_vision_tower": ("config.json",),
+    "mm_vision_tower_aux": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+}
 PATHS = (*FILES, *FOLDERS, *WEIGHTS, "data_root")
 
 

@@ -32,6 +32,7 @@ from flmm.checkpoint import (
     part_name,
     publish,
     read_checkpoint,
+    read_head,
     read_meta,
     save_atomically,
     trainable,
@@ -229,8 +230,10 @@ class CustomRunner(_SharedRun, Runner):
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Loads a head (``load_from``); returns the file's content, which `resume` goes on to use."""
-        checkpoint = {} if _is_head_only(filename) else read_checkpoint(filename)
-        load_head(self._bare_model, filename, checkpoint.get("state_dict"))
+        file = head_file(filename)
+        head_only = _is_head_only(file)
+        checkpoint = {} if head_only else read_checkpoint(filename)
+        load_head(self._bare_model, filename, read_head(file) if head_only else checkpoint.get("state_dict"))
         self._has_loaded = True
         if "message_hub" in checkpoint:
             checkpoint["message_hub"] = logs.from_plain(checkpoint["message_hub"])
@@ -245,7 +248,7 @@ class CustomRunner(_SharedRun, Runner):
         Raises:
             ValueError: When the checkpoint is a DeepSpeed folder or holds weights only.
         """
-        if _is_head_only(filename):
+        if _is_head_only(head_file(filename)):
             raise ValueError(
                 f"cannot resume from {filename} without DeepSpeed: add `--deepspeed deepspeed_zero2` to "
                 "resume a DeepSpeed folder, or set `load_from` to start a new run from its weights"
@@ -312,6 +315,5 @@ class DeepSpeedRunner(_SharedRun, FlexibleRunner):
         super().resume(filename, *args, **kwargs)
 
 
-def _is_head_only(filename: str) -> bool:
-    file = head_file(filename)
+def _is_head_only(file: Path) -> bool:
     return file.is_dir() or file.suffix == ".safetensors"

@@ -136,20 +136,20 @@ class VisualCoT:
             return "", None
         return text, self._mask(answer.reading(torch.zeros_like(answer.token_ids)), begun, picture, text)
 
+    def _ids_behind(self, start: str, text: str, special: bool) -> list[int]:
+        """Give the ids of a text as it is tokenized right behind another one; alone where a token spans both."""
+        encode = self.model.builder.tokenizer.encode
+        before, both = (encode(words, add_special_tokens=special) for words in (start, start + text))
+        return both[len(before) :] if both[: len(before)] == before else encode(text, add_special_tokens=False)
+
     def _begin_reply(self) -> list[int]:
         """Give the ids of `thought` as it is tokenized right behind the template."""
-        encode = self.model.builder.tokenizer.encode
         tail = self.model.builder.format.template["INSTRUCTION"].partition("{input}")[2]
-        before, both = (encode(text, add_special_tokens=False) for text in (tail, tail + self.prompts.thought))
-        if both[: len(before)] == before:
-            return both[len(before) :]
-        return encode(self.prompts.thought, add_special_tokens=False)
+        return self._ids_behind(tail, self.prompts.thought, special=False)
 
     def _find_question(self, picture: Picture, question: str) -> np.ndarray:
         """Make the mask of what all words of the question attend to."""
-        encode = self.model.builder.tokenizer.encode
-        before, both = (encode(self._reading.prompt_text + text) for text in ("", question))
-        ids = both[len(before) :] if both[: len(before)] == before else encode(question, add_special_tokens=False)
+        ids = self._ids_behind(self._reading.prompt_text, question, special=True)
         if not ids:
             raise ValueError("the question is empty: ask something about the picture")
         sample = self._reading.builder.build(picture.small, ids, [0] * len(ids), processed=picture.processed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from flmm.cli.model_options import add_model_options
 from flmm.config import TINY_CHECKPOINT
 
 
@@ -18,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, help="ask the first cases only")
     parser.add_argument("--max-new-tokens", type=int, default=200, help="longest answer [%(default)s]")
     parser.add_argument("--iou", type=float, default=0.3, help="boxes that overlap less are labeled [%(default)s]")
-    parser.add_argument("--config", help="config of the model [that of the checkpoint, else the tiny model]")
-    parser.add_argument("--checkpoint", help="trained head: file, folder or user/head of the hub [the tiny model's]")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 [cuda if there is one]")
+    add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

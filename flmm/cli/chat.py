@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flmm.cli.model_options import add_model_options
 from flmm.cost import Cost, measured
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", help="system text [none]")
     parser.add_argument("--max-new-tokens", type=int, default=200, help="longest reply [%(default)s]")
     parser.add_argument("--out", default="chat", help="folder for pictures and saved conversations [%(default)s]")
-    parser.add_argument("--config", help="config of the model [that of the checkpoint, else the tiny model]")
-    parser.add_argument("--checkpoint", help="trained head: file, folder or user/head of the hub [the tiny model's]")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 [cuda if there is one]")
+    add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flmm.cli.model_options import add_model_options
+
 if TYPE_CHECKING:
     from flmm.api import Grounding
 
@@ -25,8 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WORDS",
         help="words of the sentence; repeat for more. Without it the whole sentence is one phrase",
     )
-    parser.add_argument("--config", help="config of the model [that of the checkpoint, else the tiny model]")
-    parser.add_argument("--checkpoint", help="trained head: file, folder or user/head of the hub [the tiny model's]")
+    add_model_options(parser)
     parser.add_argument(
         "--out", help="picture to write [grounding.png]; for a folder: where all results go [grounding]"
     )
@@ -36,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold", type=probability, default=0.5, help="probability that cuts the masks [%(default)s]"
     )
     parser.add_argument("--npz", help="file for masks, boxes, scores and attention as arrays")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 [cuda if there is one]")
 
 
 def run(args: argparse.Namespace) -> int:

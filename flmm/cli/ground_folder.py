@@ -57,11 +57,13 @@ def ground_folder(args: argparse.Namespace) -> int:
     if args.coco:
         in_folder(args.coco)
     settings = _settings(args)
-    missing = [task for task in tasks if _entry(out, task, settings) is None]
+    found = {task.name: _entry(out, task, settings) for task in tasks}
+    missing = [task for task in tasks if found[task.name] is None]
     print(f"{len(tasks)} texts, {len(tasks) - len(missing)} of them are in {out} already", flush=True)
     if missing:
         _ground_all(load(args.config, args.checkpoint, device), folder, out, missing, settings)
-    entries = {task.name: entry for task in tasks if (entry := _entry(out, task, settings))}
+        found |= {task.name: _entry(out, task, settings) for task in missing}
+    entries = {name: entry for name, entry in found.items() if entry}
     _write(entries, out / "results.jsonl", args.masks, args.coco)
     failed = len(tasks) - len(entries)
     print(f"{len(entries)} texts grounded, {failed} failed: drawings and results.jsonl are in {out}")

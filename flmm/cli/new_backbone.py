@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
         FileExistsError: When there is such a config.
         FileNotFoundError: When the folder of the config has no `_base_` beside it.
     """
+    from flmm.checkpoint import part_name, publish
     from flmm.models.new_backbone import asked
 
     out = args.out or Path("configs/hf", f"frozen_{short_name(args.repository)}_{END}")
@@ -42,10 +43,10 @@ def run(args: argparse.Namespace) -> int:
         return 1
     views = " and ".join(f"{rows} x {columns}" for rows, columns in found.search.views)
     print(f"ok   {found.search.rule}: {views} for a picture of 640 x 416, lowest score {found.search.lowest:.2f}")
-    temporary = out.with_suffix(".tmp")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(leaf(args.repository, found))
-    temporary.replace(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = part_name(out)
+    part.write_text(leaf(args.repository, found))
+    publish(part, out)
     print(f"wrote {out}")
     for line in found.unknown:
         print(f"not known: {line}")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 from importlib.util import find_spec
 
+from flmm.cli.model_options import add_model_options
 from flmm.paths import locate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `flmm web`."""
-    parser.add_argument("--config", help="config of the model [that of the checkpoint, else the tiny model]")
-    parser.add_argument("--checkpoint", help="trained head [that of the tiny model]")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 [cuda if there is one]")
+    add_model_options(parser)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; use --auth [%(default)s]")
     parser.add_argument("--port", type=int, help="[the first free one from 7860]")
     parser.add_argument("--examples", default="data/shapes/val2017", help="folder of pictures to offer [%(default)s]")

@@ -35,9 +35,13 @@ class Item:
 
     @property
     def true_box(self) -> Box | None:
-        """Give the box where it is one: coordinates that are not negative, and an area."""
-        x0, y0, x1, y1 = self.box
-        return self.box if 0 <= x0 < x1 and 0 <= y0 < y1 else None
+        """Give the box where it is one."""
+        return self.box if is_box(self.box) else None
+
+
+def is_box(box: Sequence[int]) -> bool:
+    """Say whether coordinates make a box: none is negative, and there is an area."""
+    return 0 <= box[0] < box[2] and 0 <= box[1] < box[3]
 
 
 def read_items(path: str | Path) -> list[Item]:

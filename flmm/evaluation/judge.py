@@ -141,8 +141,9 @@ def judge_records(
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
 
-    files = [reply_file(judge.request(record), Path(folder)) for record in records]
-    requests = {file: judge.request(record) for file, record in zip(files, records, strict=True)}
+    asked = [judge.request(record) for record in records]
+    files = [reply_file(request, Path(folder)) for request in asked]
+    requests = dict(zip(files, asked, strict=True))
     with ThreadPoolExecutor(parallel) as pool:
         running = {file: pool.submit(reply_to, judge, request, file) for file, request in requests.items()}
         try:

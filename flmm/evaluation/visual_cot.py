@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from flmm.chat.visual_cot import THINKING, VisualCoT
 from flmm.datasets.images import as_picture
-from flmm.datasets.visual_cot import Box, Item
+from flmm.datasets.visual_cot import Box, Item, is_box
 from flmm.evaluation.answer_scores import mean_scores
 from flmm.evaluation.boxes import box_iou
 from flmm.evaluation.records import Record, encode_mask
@@ -92,11 +92,6 @@ def cot_metrics(records: Sequence[Record], version: str) -> dict[str, Any]:
         pairs = [(record["box"], record["gt_bbox"]) for record in records if is_box(record["gt_bbox"])]
         metrics |= box_scores(pairs)
     return metrics
-
-
-def is_box(box: Sequence[int]) -> bool:
-    """Say whether coordinates make a box."""
-    return 0 <= box[0] < box[2] and 0 <= box[1] < box[3]
 
 
 def box_scores(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> dict[str, Any]:

@@ -94,8 +94,8 @@ def conversation(processor: Any, image_token: str, unknown: list[str]) -> tuple[
         unknown: Gets a line where the chat template does not say.
     """
     try:
-        shown = rendered(processor, [user({"type": "image"}, text(QUESTION))], True)
-        plain = rendered(processor, [user(text(QUESTION))], True)
+        shown = rendered(processor, [user({"type": "image"}, text(QUESTION))])
+        plain = rendered(processor, [user(text(QUESTION))])
     except Exception as error:  # noqa: BLE001 -- a chat template is a program of the repository
         unknown.append(f"how it wants to be asked ({type(error).__name__} in its chat template): set prompt_template")
         return image_token, dict(PLAIN)
@@ -113,8 +113,8 @@ def ends(processor: Any, template: dict[str, Any], behind: str, unknown: list[st
     """Adds SYSTEM, SUFFIX and SEP, where the chat template tells them apart."""
     turns = [user(text(QUESTION)), {"role": "assistant", "content": [text(REPLY)]}, user(text(QUESTION))]
     try:
-        told = rendered(processor, turns, True)
-        ruled = rendered(processor, [{"role": "system", "content": [text(SYSTEM)]}, turns[0]], True)
+        told = rendered(processor, turns)
+        ruled = rendered(processor, [{"role": "system", "content": [text(SYSTEM)]}, turns[0]])
     except Exception as error:  # noqa: BLE001
         unknown.append(f"how later turns and a system text are written ({type(error).__name__} in its chat template)")
         return
@@ -131,9 +131,9 @@ def ends(processor: Any, template: dict[str, Any], behind: str, unknown: list[st
         template["SYSTEM"] = before.removesuffix(start).replace(SYSTEM, "{system}")
 
 
-def rendered(processor: Any, messages: list[dict[str, Any]], ask: bool) -> str:
+def rendered(processor: Any, messages: list[dict[str, Any]]) -> str:
     """A conversation as text."""
-    return str(processor.apply_chat_template(messages, add_generation_prompt=ask, tokenize=False))
+    return str(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
 
 def user(*content: dict[str, str]) -> dict[str, Any]:

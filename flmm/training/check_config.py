@@ -36,7 +36,8 @@ def runner_keys() -> set[str]:
 
 def read_by_runner(cfg: Any) -> dict[str, Any]:
     """Return the part of a config that a runner reads, without the author's variables."""
-    return {key: cfg[key] for key in cfg if key in runner_keys()}
+    known = runner_keys()
+    return {key: cfg[key] for key in cfg if key in known}
 
 
 def _check_keywords(node: Any, place: str) -> None:

@@ -22,15 +22,9 @@ from typing import Any
 
 from flmm.cli.doctor import Finding, show
 from flmm.hub import PREFIX
-from flmm.paths import FILES, FOLDERS, locate_all
+from flmm.paths import FILES, FOLDERS, WEIGHTS, locate_all
 
 PATIENCE = timedelta(minutes=3)
-# Keys that name weights, and files of which one is there when they are in the hub's cache (mgm/model/checkpoint.py).
-WEIGHTS = {
-    "pretrained_model_name_or_path": ("config.json",),
-    "mm_vision_tower": ("config.json",),
-    "mm_vision_tower_aux": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-}
 BITS_CURE = "`python -m pip install bitsandbytes` (uv leaves it out inside the repository: see docs/training.md)"
 SAM_CURE = "`flmm download sam_vit_l` (or sam_vit_b, sam_vit_h) fetches SAM's weights (checkpoints/README.md)"
 DATA_CURE = "paths are relative to the folder you start in; `flmm data check` tells where missing data come from"

@@ -8,6 +8,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from flmm.api import bounded
 from flmm.evaluation.drawings import outline, shrink
 
 SIDE = 1024  # pixels of a picture on the page
@@ -23,17 +24,9 @@ def url(image: Image.Image, format: str = "PNG", **options: int) -> str:
     return f"data:image/{format.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def fitted(image: Image.Image, side: int) -> Image.Image:
-    """The picture, or a copy whose longer side has `side` pixels."""
-    scale = side / max(image.size)
-    if scale >= 1:
-        return image
-    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
-
-
 def picture_url(image: Image.Image, side: int = SIDE) -> str:
     """A photo of at most `side` pixels; small pictures stay as they are, without loss."""
-    small = fitted(image, side)
+    small = bounded(image, side)
     return url(small, "PNG") if max(small.size) <= 256 else url(small, "JPEG", quality=88)
 
 

@@ -26,10 +26,10 @@ from flmm.chat.visual_cot import VisualCoT
 from flmm.datasets.shapes.captions import Segment, caption, caption_phrases, text_of
 from flmm.datasets.shapes.coco_files import sentences
 from flmm.datasets.shapes.drawing import render
-from flmm.datasets.shapes.expressions import words_of
+from flmm.datasets.shapes.expressions import with_article, words_of
 from flmm.datasets.shapes.free_texts import free_text, shuffled
 from flmm.datasets.shapes.implicit import sample_query
-from flmm.datasets.shapes.questions import QUESTION_KINDS, absent_sort, present_sort, sample_question, with_article
+from flmm.datasets.shapes.questions import QUESTION_KINDS, absent_sort, present_sort, sample_question
 from flmm.datasets.shapes.scene import FIRST_SHAPE, Scene, sample_scene
 from flmm.datasets.shapes.talk_files import sign_questions
 from flmm.evaluation.presence import area_under_curve

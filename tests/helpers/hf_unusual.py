@@ -14,11 +14,6 @@ CODES = 32  # entries of a VQ codebook
 FIRST_CODE = 340  # id of the first of them in the vocabulary
 
 
-def fast(name: str) -> type:
-    """The image processor of torchvision, which transformers 4 calls by a name of its own."""
-    return getattr(hf, f"{name}Fast", None) or getattr(hf, name)
-
-
 def rows_with_a_newline(positions: torch.Tensor, inputs: dict) -> list[torch.Tensor]:
     """Emu3's tokens: 8 x 8 pixels each, a newline after each row."""
     rows, columns = (int(length) // 8 for length in inputs["image_sizes"].flatten())
@@ -145,7 +140,7 @@ UNUSUAL = {
             hidden_size=TEXT["hidden_size"],
         ),
         processor=lambda tokenizer: hf.Ovis2Processor(
-            fast("Ovis2ImageProcessor")(size=SIZE_56), tokenizer, image_seq_length=16
+            hf.Ovis2ImageProcessor(size=SIZE_56), tokenizer, image_seq_length=16
         ),
         image_token="<image>",
         grid=TileGrid(side=4, whole="first"),
@@ -167,7 +162,7 @@ UNUSUAL = {
             alignment_intermediate_size=64,
         ),
         processor=lambda tokenizer: hf.Cohere2VisionProcessor(
-            fast("Cohere2VisionImageProcessor")(size={"height": 112, "width": 112}, patch_size=4), tokenizer
+            hf.Cohere2VisionImageProcessor(size={"height": 112, "width": 112}, patch_size=4), tokenizer
         ),
         image_token="<|IMG_PATCH|>",
         grid=TileGrid(side=4),
@@ -200,7 +195,7 @@ UNUSUAL = {
             eoi_token_index=ids["end"],
         ),
         processor=lambda tokenizer: hf.Llama4Processor(
-            fast("Llama4ImageProcessor")(size=SIZE_56, max_patches=4), tokenizer, patch_size=7
+            hf.Llama4ImageProcessor(size=SIZE_56, max_patches=4), tokenizer, patch_size=7
         ),
         image_token="<|image|>",
         grid=SquareGrid(side=4, at="last"),
@@ -225,7 +220,7 @@ UNUSUAL = {
             projector_hidden_size=64,
         ),
         processor=lambda tokenizer: hf.Lfm2VlProcessor(
-            fast("Lfm2VlImageProcessor")(min_image_tokens=16, max_image_tokens=64, tile_size=128), tokenizer
+            hf.Lfm2VlImageProcessor(min_image_tokens=16, max_image_tokens=64, tile_size=128), tokenizer
         ),
         image_token="<image>",
         grid=PatchGrid(merge=2, key="spatial_shapes"),
@@ -241,9 +236,7 @@ UNUSUAL = {
             image_grid_pinpoints=PINPOINTS,
         ),
         processor=lambda tokenizer: hf.LlavaNextProcessor(
-            fast("LlavaNextImageProcessor")(
-                size={"shortest_edge": 56}, crop_size=SIZE_56, image_grid_pinpoints=PINPOINTS
-            ),
+            hf.LlavaNextImageProcessor(size={"shortest_edge": 56}, crop_size=SIZE_56, image_grid_pinpoints=PINPOINTS),
             tokenizer,
             patch_size=14,
             vision_feature_select_strategy="default",

@@ -8,7 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants
 from huggingface_hub.utils import _http
 
 TOKEN = "hf_of_the_test"
@@ -59,7 +59,7 @@ class HubServer(ThreadingHTTPServer):
 
 def forget_sessions():
     """Closes the connections of huggingface_hub: they keep whether it was offline."""
-    (_http.reset_sessions if hasattr(_http, "reset_sessions") else _http.close_session)()
+    _http.close_session()
 
 
 def digest(path, content):
@@ -244,8 +244,7 @@ def hub(tmp_path, monkeypatch):
     }.items():
         monkeypatch.setattr(constants, name, value, raising=False)
     template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    for module in (constants, file_download):  # the second has a name for it before huggingface_hub 1.0
-        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     forget_sessions()
     yield server

@@ -102,11 +102,12 @@ def write_refcoco(root: Path, splits: Mapping[str, Sequence[Picture]]) -> None:
         "annotations": [instance for picture in pictures for instance in _instances(picture)],
         "categories": _categories(stuff=False),
     }
+    text = json.dumps(instances)
     for variant, (pickle_name, held_out) in REFCOCO.items():
         (root / variant).mkdir()
         refs = [ref for name, picture in _shared_out(splits, held_out) for ref in _references(picture, variant, name)]
         (root / variant / pickle_name).write_bytes(pickle.dumps(_numbered(refs), protocol=4))
-        (root / variant / "instances.json").write_text(json.dumps(instances))
+        (root / variant / "instances.json").write_text(text)
     (root / "train2014").mkdir()
     for picture in pictures:
         shutil.copyfile(picture.file, root / "train2014" / _name_2014(picture))

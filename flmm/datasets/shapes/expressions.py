@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from flmm.datasets.shapes.captions import NUMBERS, PLURALS, Segment
-from flmm.datasets.shapes.scene import FIRST_SHAPE, PREPOSITIONS, Scene, Shape
+from flmm.datasets.shapes.scene import FIRST_SHAPE, Scene, Shape
 
 Sort = tuple[str, str, str]  # kind, color, size; "shape" or "" for any
 _CLEAR = 0.06  # of the picture's width: sides closer than this are not named
@@ -16,6 +16,11 @@ def words_of(sort: Sort, plural: bool = False) -> str:
     """`large red circle` of (circle, red, large)."""
     kind, color, size = sort
     return " ".join(word for word in (size, color, PLURALS[kind] if plural else kind) if word)
+
+
+def with_article(words: str) -> str:
+    """`an orange star`."""
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
 def sorts_of(shape: Shape) -> list[Sort]:
@@ -64,9 +69,8 @@ def _located(scene: Scene, index: int, rivals: list[int], words: str) -> Iterato
     """`words` made unique by a side or by the band."""
     target = scene.shapes[index]
     near = [i for i in rivals if scene.shapes[i].band == target.band]
-    name = scene.stuff[target.band]
     if len(near) == 1:
-        yield f"the {words} {PREPOSITIONS[name]} the {name}"
+        yield f"the {words} {scene.place(target.band)}"
     others = [scene.shapes[i].x for i in rivals if i != index]
     clear = _CLEAR * scene.width
     if others and target.x < min(others) - clear:
@@ -115,8 +119,9 @@ def _plural_phrases(scene: Scene) -> tuple[Segment, ...]:
         for band in (0, 1):
             near = [i for i in members if scene.shapes[i].band == band]
             if len(near) > 1:
-                place = f"{PREPOSITIONS[scene.stuff[band]]} the {scene.stuff[band]}"
-                found += [_many(f"{det} {words} {place}", near) for det in (NUMBERS[len(near)], "the", "all")]
+                found += [
+                    _many(f"{det} {words} {scene.place(band)}", near) for det in (NUMBERS[len(near)], "the", "all")
+                ]
     return tuple(found)
 
 

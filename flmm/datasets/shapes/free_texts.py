@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from flmm.datasets.shapes.captions import Segment, caption_phrases, group_phrase, join, stuff_phrase
-from flmm.datasets.shapes.expressions import expressions, plural_phrases
+from flmm.datasets.shapes.expressions import expressions, plural_phrases, with_article
 from flmm.datasets.shapes.scene import FIRST_SHAPE, PREPOSITIONS, Scene
 
 
@@ -46,7 +46,7 @@ def indefinite(words: str) -> str:
     rest = words.removeprefix("the ")
     if rest.split()[0] in ("left", "right", "middle"):
         return words
-    return f"an {rest}" if rest[0] in "aeiou" else f"a {rest}"
+    return with_article(rest)
 
 
 def _list(scene: Scene, rng: random.Random) -> list[Segment]:
@@ -91,7 +91,7 @@ def _predicate(scene: Scene, rng: random.Random) -> list[Segment]:
     if not choices:
         return _place(scene, rng)
     shape, subject = scene.shapes[index], rng.choice(choices)
-    place = f"{PREPOSITIONS[scene.stuff[shape.band]]} the {scene.stuff[shape.band]}"
+    place = scene.place(shape.band)
     said = [w for w in (shape.size, shape.color, place) if w.split()[-1] not in subject.split()]
     said = rng.sample(said, min(len(said), rng.randint(1, 2))) or [place]
     return [Segment(subject, (FIRST_SHAPE + index,)), Segment(f"is {' and '.join(said)}"), Segment(".")]

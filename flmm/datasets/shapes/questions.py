@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flmm.datasets.shapes.captions import NUMBERS, group_phrase
-from flmm.datasets.shapes.expressions import expressions, fits, matching, sorts_of, words_of
-from flmm.datasets.shapes.scene import COLORS, FIRST_SHAPE, LOWER, PREPOSITIONS, SHAPES, SIZES, UPPER, Scene
+from flmm.datasets.shapes.expressions import expressions, fits, matching, sorts_of, with_article, words_of
+from flmm.datasets.shapes.scene import COLORS, FIRST_SHAPE, LOWER, SHAPES, SIZES, UPPER, Scene
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,11 @@ def sign_question(scene: Scene, index: int, rng: random.Random) -> Question | No
 def attribute_question(scene: Scene, index: int, rng: random.Random, subject: str, kind: str) -> Question | None:
     """Return the color, kind, size or place of a shape that `subject` names; None when the subject says it already."""
     shape = scene.shapes[index]
-    name = scene.stuff[shape.band]
     answers = {
         "color": shape.color,
         "kind": shape.kind,
         "size": shape.size,
-        "where": f"{PREPOSITIONS[name]} the {name}",
+        "where": scene.place(shape.band),
     }
     answer, words = answers[kind], subject.split()
     if answer.split()[-1] in words:
@@ -92,7 +91,7 @@ def _count(scene: Scene, rng: random.Random) -> Question:
         regions = tuple(FIRST_SHAPE + i for i in found)
         return Question("count", f"How many {words} are there?", NUMBERS[len(found)], regions, words)
     band = rng.randrange(2)
-    place = f"{PREPOSITIONS[scene.stuff[band]]} the {scene.stuff[band]}"
+    place = scene.place(band)
     near = [i for i in found if scene.shapes[i].band == band]
     regions = tuple(FIRST_SHAPE + i for i in near)
     return Question("count", f"How many {words} are {place}?", NUMBERS[len(near)], regions, f"{words} {place}")
@@ -132,11 +131,6 @@ def absent_sort(scene: Scene, rng: random.Random) -> tuple[str, str, str]:
             kind, color, size = rng.choice(SHAPES), rng.choice(["", *COLORS]), rng.choice(["", *SIZES])
         if not any(fits(shape, (kind, color, size)) for shape in scene.shapes):
             return kind, color, size
-
-
-def with_article(words: str) -> str:
-    """`an orange star`."""
-    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
 def _beside(scene: Scene, rng: random.Random) -> Question | None:

@@ -74,6 +74,10 @@ class Scene:
     shapes: tuple[Shape, ...]
     seed: int
 
+    def place(self, band: int) -> str:
+        """Where the shapes of a band are: `on the sand`."""
+        return f"{PREPOSITIONS[self.stuff[band]]} the {self.stuff[band]}"
+
     def members(self, band: int) -> list[int]:
         """Positions in `shapes` of the shapes of one band, from left to right."""
         return [i for i, shape in enumerate(self.shapes) if shape.band == band]

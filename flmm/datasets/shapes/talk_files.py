@@ -15,10 +15,10 @@ from flmm.datasets.shapes.implicit import Query, sample_query, wordings
 from flmm.datasets.shapes.picture import Picture
 from flmm.datasets.shapes.questions import QUESTION_KINDS, Question, sample_question, sign_question
 from flmm.datasets.shapes.scene import FIRST_SHAPE, Scene
+from flmm.datasets.visual_cot import ASKS_FOR_BOX
 
 Entry = dict[str, Any]
 VISCOT = "cot/signs.json"
-_ASK_BOX = "Please provide the bounding box coordinate of the region that can help you answer the question better."
 _REASONSEG_TRAIN = 200  # pictures
 
 
@@ -65,7 +65,7 @@ def _viscot_item(root: Path, number: int, picture: Picture, question: Question) 
     x, y, width, height = picture.box(question.regions[0])
     box = [x, y, x + width, y + height]
     turns = [
-        ("human", f"<image>\n{question.text} {_ASK_BOX}"),
+        ("human", f"<image>\n{question.text} {ASKS_FOR_BOX}"),
         ("gpt", str(_in_square(box, picture.scene))),
         ("human", "<image>"),
         ("gpt", question.answer),

@@ -136,9 +136,9 @@ class Cards:
 def lined(picture: Image.Image, mask: np.ndarray, color: Colour) -> Image.Image:
     """The picture with a line of two pixels around a mask [H, W] of any size."""
     inner = shrink(mask, picture.height, picture.width)
-    core = inner & ~outline(inner)
+    edge = outline(inner)
     pixels = np.array(picture)
-    pixels[outline(inner) | outline(core)] = color
+    pixels[edge | outline(inner & ~edge)] = color
     return Image.fromarray(pixels)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flmm.datasets.captions import read_captions
-from flmm.datasets.own.convert.lines import Line, Notes, by_label, read_json
+from flmm.datasets.own.convert.lines import Line, Notes, by_label, grouped, read_json
 from flmm.datasets.refcoco import read_instances, read_refs
 from flmm.datasets.regions import as_rle
 
@@ -69,9 +69,7 @@ def _region(annotation: dict[str, Any], file: Path, notes: Notes) -> Any:
 
 def _mentions(line: Line, labeled: list[tuple[str, Any]]) -> Line:
     """Add the categories that a caption names as phrases, longer names first, each place once."""
-    regions: dict[str, list[Any]] = {}
-    for name, region in labeled:
-        regions.setdefault(name, []).append(region)
+    regions = grouped(labeled)
     taken: list[tuple[int, int]] = []
     for name in sorted(regions, key=len, reverse=True):
         for match in re.finditer(rf"(?<!\w){re.escape(name)}(?:e?s)?(?!\w)", line.text, re.IGNORECASE):

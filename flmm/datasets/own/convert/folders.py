@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flmm.datasets.own.convert.figures import read_xml
-from flmm.datasets.own.convert.lines import PICTURES, Line, Notes, by_label, files_of
+from flmm.datasets.own.convert.lines import PICTURES, Line, Notes, by_label, files_of, grouped
 
 
 def flickr30k(sentences: Path, annotations: Path, images: Path, notes: Notes) -> Iterator[Line]:
@@ -76,8 +76,5 @@ def _described(line: Line, text: str, found: list[tuple[str, Any]]) -> Line:
     if not text:
         return by_label(line, words)
     line.text = text
-    regions: dict[str, list[Any]] = {}
-    for label, region in words:
-        regions.setdefault(label, []).append(region)
-    line.phrases = [{"text": label, "masks": several} for label, several in regions.items()]
+    line.phrases = [{"text": label, "masks": several} for label, several in grouped(words).items()]
     return line

@@ -108,12 +108,17 @@ def write_lines(lines: Iterable[Line], out: Path, root: Path) -> int:
 
 def by_label(line: Line, labeled: Iterable[tuple[str, Any]]) -> Line:
     """Appends every label once, in order of appearance, each with all of its regions."""
+    for label, found in grouped(labeled).items():
+        line.say(label, found)
+    return line
+
+
+def grouped(labeled: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    """Return the regions of each label, labels in order of appearance."""
     regions: dict[str, list[Any]] = {}
     for label, region in labeled:
         regions.setdefault(label, []).append(region)
-    for label, found in regions.items():
-        line.say(label, found)
-    return line
+    return regions
 
 
 def read_json(file: Path) -> Any:
