@@ -65,8 +65,7 @@ def find(model: Any, root: Path, least: float) -> list[Image.Image]:
             return [sentence, answer]
     raise ValueError(
         f"none of {len(pictures)} pictures of {root} has a free sentence and an answer whose masks all reach IoU "
-        f"{least} ({sentences} have such a sentence). Free sentences take `flmm data shapes --world rich` and weights "
-        "that know it; or lower --least"
+        f"{least} ({sentences} have such a sentence): lower --least"
     )
 
 
