@@ -12,13 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from flmm.boxes import object_boxes
-from flmm.config import TINY_CHECKPOINT, TINY_CONFIG, build_model, find_config, sample_settings
+from flmm.config import build_model, named_model, sample_settings
 from flmm.constants import IGNORE_INDEX
 from flmm.datasets.images import ImageSource, as_picture, as_rgb
 from flmm.datasets.phrases import Phrases, Span, find_phrases
 from flmm.datasets.sample import SampleBuilder
 from flmm.grounding import Grounding, masks_and_scores, with_presence
-from flmm.head_folder import LICENSE, head_file, push_head, save_head
+from flmm.head_folder import LICENSE, push_head, save_head
 from flmm.models.backbone import Reading
 from flmm.models.functional import crop_to_picture
 
@@ -268,16 +268,7 @@ def load(
         (1, 4)
     """
     device = usable_device(device)
-    if checkpoint is None and config is not None and Path(config).suffix != ".py":
-        config, checkpoint = None, config
-    if checkpoint is None and (config is None or Path(config).name == Path(TINY_CONFIG).name):
-        checkpoint = TINY_CHECKPOINT
-    file = None if checkpoint is None else head_file(checkpoint, revision)
-    settings = find_config(config, file)
-    if file is None and not settings.model.get("pretrained"):
-        raise ValueError(
-            f"no checkpoint for {config}: an untrained head grounds nothing. Name the one that `flmm train` saved"
-        )
+    settings, file = named_model(config, checkpoint, revision)
     model = build_model(settings, file, device)
     return GroundingModel(model, SampleBuilder(**sample_settings(settings)), settings, file)
 

@@ -87,6 +87,37 @@ def find_config(config: str | Path | None, checkpoint: str | Path | None) -> Any
     return read_config(TINY_CONFIG) if _is_tiny(checkpoint) else checkpoint_config(checkpoint)
 
 
+def named_model(
+    config: str | Path | None = None, checkpoint: str | Path | None = None, revision: str | None = None
+) -> tuple[Any, Path | None]:
+    """Find the config and the trained head that `flmm.load` and the commands name.
+
+    Args:
+        config: Config file, or a checkpoint that carries its config. By default that of `checkpoint`; without
+            both, the tiny model.
+        checkpoint: Trained head: a file, a folder or a name on the hub.
+        revision: Branch, tag or commit of a head on the hub.
+
+    Returns:
+        The config, and the file of the head, None where the config's `pretrained` names it.
+
+    Raises:
+        FileNotFoundError: When there is no such config, or the hub has no such head.
+        ValueError: When no head is named.
+    """
+    if checkpoint is None and config is not None and Path(config).suffix != ".py":
+        config, checkpoint = None, config
+    if checkpoint is None and (config is None or Path(config).name == Path(TINY_CONFIG).name):
+        checkpoint = TINY_CHECKPOINT
+    file = None if checkpoint is None else head_file(checkpoint, revision)
+    settings = find_config(config, file)
+    if file is None and not settings.model.get("pretrained"):
+        raise ValueError(
+            f"no checkpoint for {config}: an untrained head grounds nothing. Name the one that `flmm train` saved"
+        )
+    return settings, file
+
+
 def _is_tiny(checkpoint: str | Path) -> bool:
     return locate(str(checkpoint)) == locate(TINY_CHECKPOINT)
 
@@ -107,7 +138,7 @@ def build_model(config: Any, checkpoint: str | Path | None = None, device: Any =
     from xtuner.registry import BUILDER
 
     from flmm.checkpoint import load_head
-    from flmm.training.dry_run import check_files
+    from flmm.training.named_files import check_files
 
     file = None if checkpoint is None else head_file(checkpoint)
     if file is not None and not file.exists():
@@ -143,13 +174,13 @@ def sample_settings(config: Any) -> dict[str, Any]:
         ValueError: When a config names no tokenizer, image processor or template.
     """
     training = config.get("train_dataloader", {})
-    found = next(_with_key(training, "image_processor"), config)
+    found = next(with_key(training, "image_processor"), config)
     if missing := [name for name in READING[:3] if found.get(name) is None]:
         raise ValueError(f"the config sets no {', '.join(missing)}: samples cannot be built without")
     return {name: found[name] for name in READING if found.get(name) is not None}
 
 
-def _with_key(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
+def with_key(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
     """The mappings inside a config that have a key, outermost first."""
     if isinstance(node, Mapping):
         if key in node:
@@ -157,12 +188,12 @@ def _with_key(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
         node = list(node.values())
     if isinstance(node, list | tuple):
         for child in node:
-            yield from _with_key(child, key)
+            yield from with_key(child, key)
 
 
 def evaluation_settings(config: Any) -> dict[str, Any]:
     """How the data that a config is evaluated on are read: samples and empty masks as in its training data."""
-    found = _with_key(_training(config), "allow_empty_masks")
+    found = with_key(_training(config), "allow_empty_masks")
     return sample_settings(config) | {"allow_empty_masks": any(node["allow_empty_masks"] for node in found)}
 
 
@@ -182,8 +213,8 @@ def data_root(config: Any, benchmark: str = "") -> str:
         The folder; data/coco where the training data name none.
     """
     training = _training(config)
-    roots = [node["data_root"] for node in _with_key(training, "data_root") if node["data_root"]]
-    captions = [Path(node["json_file"]).parent.parent for node in _with_key(training, "json_file")]
+    roots = [node["data_root"] for node in with_key(training, "data_root") if node["data_root"]]
+    captions = [Path(node["json_file"]).parent.parent for node in with_key(training, "json_file")]
     root = Path(next(iter([*roots, *captions]), "data/coco"))
     places = [root / benchmark, root.parent / benchmark] if benchmark else [root]
     return str(next((place for place in places if place.is_dir()), places[-1]))

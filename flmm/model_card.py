@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flmm.config import with_key
+
 LMM_KEY = "pretrained_model_name_or_path"
 TEXT = """# {title}
 
@@ -61,7 +63,7 @@ def card(
     """
     from huggingface_hub import ModelCardData
 
-    lmms = sorted(set(_values(data["model"], LMM_KEY)))
+    lmms = sorted({node[LMM_KEY] for node in with_key(data["model"], LMM_KEY) if isinstance(node[LMM_KEY], str)})
     on_hub = [lmm for lmm in lmms if lmm.count("/") == 1 and not Path(lmm).exists()]
     about = ModelCardData(
         license=license,
@@ -80,17 +82,6 @@ def card(
         drawn="The picture is a drawn scene, which no LMM was trained for." if drawn else "",
     )
     return f"---\n{about.to_yaml()}\n---\n\n" + text.replace("\n\n\n\n", "\n\n")
-
-
-def _values(node: Any, key: str) -> Iterator[str]:
-    """The texts under a key, anywhere inside."""
-    if isinstance(node, Mapping):
-        if isinstance(node.get(key), str):
-            yield node[key]
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for child in node:
-            yield from _values(child, key)
 
 
 def _needs(model: Mapping[str, Any], lmms: list[str]) -> Iterator[str]:

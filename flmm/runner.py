@@ -1,8 +1,7 @@
 """The order of a run: check its config, load, resume, save; nothing about models.
 
-Two runners share it: :class:`CustomRunner` (configs name it as ``runner_type``), and
-:class:`DeepSpeedRunner`, which takes the name ``FlexibleRunner`` because ``xtuner train --deepspeed`` asks
-for that one.
+Two runners share it: :class:`CustomRunner` (configs name it as ``runner_type``), and :class:`DeepSpeedRunner`, which
+``xtuner train --deepspeed`` gets where it asks for MMEngine's ``FlexibleRunner`` (flmm/compat/runners.py).
 """
 
 from __future__ import annotations
@@ -264,7 +263,7 @@ class CustomRunner(_SharedRun, Runner):
         return (self._content or read_checkpoint(filename))["meta"]
 
 
-@RUNNERS.register_module(name="FlexibleRunner", force=True)
+@RUNNERS.register_module()
 class DeepSpeedRunner(_SharedRun, FlexibleRunner):
     """MMEngine's FlexibleRunner, for DeepSpeed, with the same promises as :class:`CustomRunner`."""
 

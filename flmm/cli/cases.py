@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from flmm.cli.model_options import add_model_options
-from flmm.config import TINY_CHECKPOINT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,18 +33,17 @@ def run(args: argparse.Namespace) -> int:
     from flmm.api import load
     from flmm.chat.case_report import PAGE, make_report, read_report, write_report
     from flmm.chat.cases import read_cases, run_cases
-    from flmm.config import find_config, sample_settings
+    from flmm.config import named_model, sample_settings
     from flmm.evaluation.identity import model_identity
     from flmm.evaluation.tables import print_table
 
     cases = read_cases(args.manifest)[: args.limit]
     old = None if args.compare is None else read_report(args.compare)
-    checkpoint = args.checkpoint or (TINY_CHECKPOINT if args.config is None else None)
-    plain = find_config(args.config, checkpoint).to_dict()
-    identity = model_identity(plain["model"], sample_settings(plain), checkpoint)
-    setup = {"config": args.config, "checkpoint": checkpoint, **identity}
+    config, head = named_model(args.config, args.checkpoint)
+    identity = model_identity(config.to_dict()["model"], sample_settings(config), head)
+    setup = {"config": args.config, "checkpoint": None if head is None else str(head), **identity}
     out = Path(args.out or Path("work_dirs/cases", Path(args.manifest).stem))
-    model = load(args.config, checkpoint, args.device)
+    model = load(args.config, args.checkpoint, args.device)
     work = run_cases(model, cases, Path(args.manifest).parent, out, setup, args.max_new_tokens, args.iou)
     records = list(tqdm(work, total=len(cases), desc="cases"))
     report = make_report(records, {"manifest": args.manifest, **setup}, old)

@@ -8,30 +8,17 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
-from flmm import __version__
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG
-from flmm.console import console
+from flmm.console import Finding, show
 from flmm.paths import locate
 
 SAM_L = "checkpoints/sam_vit_l_0b3195.pth"
 CURE_FILES = (
     "missing files of the repository: run from its root; `git checkout -- configs checkpoints` brings them back"
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; `broken` makes `flmm doctor` fail."""
-
-    state: Literal["ok", "note", "broken"]
-    what: str
-    text: str
-    cure: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,23 +30,6 @@ def run(args: argparse.Namespace) -> int:
     findings = [*machine(), *packages(), *files()]
     show(findings)
     return int(any(finding.state == "broken" for finding in findings))
-
-
-def show(findings: list[Finding], title: str = f"flmm {__version__}") -> None:
-    """Prints findings, and the cures below them."""
-    colours = {"ok": "green", "note": "yellow", "broken": "red"}
-    from rich.markup import escape
-    from rich.table import Column, Table
-
-    table = Table(
-        "", Column(overflow="fold"), Column(overflow="fold"), title=title, title_justify="left", show_header=False
-    )
-    for finding in findings:
-        table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.what, escape(finding.text))
-    out = console()
-    out.print(table)
-    for cure in dict.fromkeys(finding.cure for finding in findings if finding.cure):
-        out.print(f"- {cure}", soft_wrap=True, markup=False)
 
 
 def machine() -> Iterator[Finding]:

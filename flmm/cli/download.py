@@ -78,7 +78,7 @@ def _meant(name: str) -> Iterator[Source | HubName]:
 def _named_by(config: str) -> Iterator[Source | HubName]:
     """The weights that a config names and that can be fetched."""
     from flmm.config import read_config
-    from flmm.training.dry_run import named_paths, named_weights
+    from flmm.training.named_files import named_paths, named_weights
 
     settings = read_config(config)._cfg_dict
     by_file = {source.name: source for source in WEIGHTS.values()}

@@ -11,7 +11,6 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from flmm.config import TINY_CHECKPOINT
 from flmm.head_folder import head_file
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -164,12 +163,12 @@ def _lines(folder: Path, file: Path) -> Iterator[tuple[str, str, list[str]]]:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """What else the results depend on: model, weights, way of reading, threshold."""
-    from flmm.config import find_config, sample_settings
+    from flmm.config import named_model, sample_settings
     from flmm.evaluation.identity import model_identity
 
-    checkpoint = args.checkpoint or (TINY_CHECKPOINT if args.config is None else None)
-    config = find_config(args.config, checkpoint).to_dict()
-    head = head_file(checkpoint or config["model"].get("pretrained") or TINY_CHECKPOINT)
+    found, head = named_model(args.config, args.checkpoint)
+    config = found.to_dict()
+    head = head or head_file(config["model"]["pretrained"])
     if not head.exists():
         raise FileNotFoundError(f"checkpoint {head} does not exist: train one with `flmm train`")
     return {**model_identity(config["model"], sample_settings(config), head), "threshold": args.threshold}

@@ -16,8 +16,8 @@ LEFT_TO_TORCH = "SIGHUP,SIGQUIT"
 def stop(number: int, frame: FrameType | None) -> None:
     """End the run on the first signal, and ignore further ones.
 
-    Ctrl-C comes twice: from the terminal, and passed on by ``flmm train``. A second exception would end torchrun while
-    it waits for its processes, before they have said where they stopped.
+    People press Ctrl-C twice. A second exception would end torchrun while it waits for its processes, before they
+    have said where they stopped.
     """
     for other in HANDLED:
         signal.signal(other, signal.SIG_IGN)

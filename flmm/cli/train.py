@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from flmm.cli.script import MENDABLE
 from flmm.paths import locate
@@ -45,12 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none", help="slurm: under srun")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Trains in child processes, one per NPROC_PER_NODE; returns 0 or the first failed child's exit status.
+def run(args: argparse.Namespace) -> NoReturn:
+    """Become the training process, or the torchrun that starts NPROC_PER_NODE of them.
 
     Raises:
-        FileNotFoundError: When there is no such config.
-        ValueError: When several nodes are asked for and one does not know its place.
+        FileNotFoundError: There is no such config.
+        ValueError: Several nodes are asked for and one does not know its place.
     """
     args.config = locate(args.config)
     if not os.path.isfile(args.config):
@@ -62,11 +62,10 @@ def run(args: argparse.Namespace) -> int:
     if by_torchrun:
         args.launcher = "pytorch"
     launcher = _torchrun(nodes, processes, args.dry_run) if by_torchrun else []
-    command = [sys.executable, *launcher, "-m", "flmm.cli.train", *_arguments(args)]
-    status = _supervise(command)
-    if status and args.dry_run and nodes > 1:
-        print(f"flmm train: not ready: a finding above, or not all {nodes} nodes came to {os.environ['ADDR']} in time")
-    return status if status >= 0 else 128 - status
+    if args.dry_run and nodes > 1:
+        print(f"flmm train: waiting at most three minutes for {nodes} nodes at {os.environ['ADDR']}")
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *launcher, "-m", "flmm.cli.train", *_arguments(args)])
 
 
 def _train_only(args: argparse.Namespace) -> None:
@@ -82,18 +81,6 @@ def _train_only(args: argparse.Namespace) -> None:
         )
     args.cfg_options = [f"model.train_only={args.only}", *args.cfg_options]
     args.work_dir = args.work_dir or os.path.join("work_dirs", f"{Path(args.config).stem}_{args.only}")
-
-
-def _supervise(command: Sequence[str]) -> int:
-    """Runs a command and returns its status; SIGTERM and SIGINT go on to it, else it would train on alone."""
-    process = subprocess.Popen(command)  # before the handlers: a signal that was ignored stays so in the child
-    wanted = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda number, _: process.send_signal(number)) for number in wanted}
-    try:
-        return process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _torchrun(nodes: int, processes: int, dry_run: bool) -> list[str]:
@@ -161,8 +148,7 @@ def child(words: Sequence[str]) -> int:
 
 def _prepare(args: argparse.Namespace) -> None:
     """Checks what takes no time, and puts what ``--resume`` and a config without runner leave open into `args`."""
-    from flmm.training.dry_run import read_config, work_dir
-    from flmm.training.start import check_start
+    from flmm.training.start import check_start, read_config, work_dir
 
     config = read_config(args)
     config.work_dir = str(work_dir(config, args))

@@ -10,12 +10,19 @@ from flmm.compat.hooks import Patch
 
 
 def our_deepspeed_runner(module: ModuleType) -> None:
-    """Register flmm.runner's DeepSpeedRunner under the name that ``xtuner train --deepspeed`` asks for.
+    """Make a run that ``xtuner train --deepspeed`` starts one of flmm.runner's DeepSpeedRunner.
 
     The FlexibleRunner of mmengine 0.10.7 neither saves atomically nor resumes at the same sample (flmm/runner.py).
     No official means: xtuner 0.2.0 writes its name over the config's ``runner_type``.
     """
-    importlib.import_module("flmm.runner")
+    build = module.FlexibleRunner.from_cfg.__func__
+
+    def from_cfg(cls: Any, cfg: Any) -> Any:
+        if cls is module.FlexibleRunner:
+            return importlib.import_module("flmm.runner").DeepSpeedRunner.from_cfg(cfg)
+        return build(cls, cfg)
+
+    module.FlexibleRunner.from_cfg = classmethod(from_cfg)
 
 
 def our_runner(module: ModuleType) -> None:

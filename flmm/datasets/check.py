@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flmm.cli.ground import writable
+from flmm.console import show
 from flmm.datasets.check_benchmarks import LAYOUTS, is_grandf
 from flmm.datasets.check_parts import PARTS, Report
 from flmm.datasets.own.check import check_file
@@ -92,28 +93,8 @@ def run(args: argparse.Namespace) -> int:
         report = check_file(file, args.base, writable(args.sheet or file.with_name(f"{file.stem}_sheet.jpg")))
     else:
         report = check_data(file, args.sample, args.only)
-    show(report)
+    show(report.findings, "data")
     return int(report.is_broken)
-
-
-def show(report: Report) -> None:
-    """Print the report as a table, and the cures below it; in a file or pipe one line for each finding."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Column, Table
-
-    console = Console()
-    table = Table("", Column("what", overflow="fold"), Column("finding", overflow="fold"), title="data")
-    colours = {"ok": "green", "note": "yellow", "broken": "red"}
-    for state, what, text, _ in report.findings:
-        if console.is_terminal:
-            table.add_row(f"[{colours[state]}]{state}", escape(what), escape(text))
-        else:
-            console.print(f"{state:7}{what}: {text}", soft_wrap=True, markup=False)
-    if console.is_terminal:
-        console.print(table)
-    for cure in dict.fromkeys(finding.cure for finding in report.findings if finding.cure):
-        console.print(f"- {escape(cure)}", soft_wrap=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from flmm.console import Finding
 from flmm.constants import REFCOCO
 from flmm.datasets.annotations import CocoImage, no_collection
 from flmm.datasets.captions import Panoptic, problem_of, read_segments, segment_map
@@ -21,15 +22,6 @@ COCO = "http://images.cocodataset.org"
 PANOPTIC = f"{COCO}/annotations/panoptic_annotations_trainval2017.zip (the PNG folders are zip files inside it)"
 CAPTIONS = "https://bcv-uniandes.github.io/panoptic-narrative-grounding/#downloads"
 REFS = "https://bvisionweb1.cs.unc.edu/licheng/referit/data/{}.zip (or its copy at web.archive.org)"
-
-
-class Finding(NamedTuple):
-    """One line of the report; `state` is ok, note or broken."""
-
-    state: str
-    what: str
-    text: str
-    cure: str = ""
 
 
 class Report:

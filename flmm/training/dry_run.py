@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
 import os
 import platform
 import shutil
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from flmm.cli.doctor import Finding, show
-from flmm.hub import PREFIX
-from flmm.paths import FILES, FOLDERS, WEIGHTS, locate_all
+from flmm.console import Finding, show
+from flmm.training.named_files import files
+from flmm.training.start import read_config, work_dir
 
 PATIENCE = timedelta(minutes=3)
-BITS_CURE = "`python -m pip install bitsandbytes` (uv leaves it out inside the repository: see docs/training.md)"
-SAM_CURE = "`flmm download sam_vit_l` (or sam_vit_b, sam_vit_h) fetches SAM's weights (checkpoints/README.md)"
-DATA_CURE = "paths are relative to the folder you start in; `flmm data check` tells where missing data come from"
 NETWORK_CURE = (
     "all nodes must reach ADDR:PORT of node 0 (firewall?); name their common interface with "
     "GLOO_SOCKET_IFNAME / NCCL_SOCKET_IFNAME, see more with NCCL_DEBUG=INFO"
@@ -96,33 +92,6 @@ def local_findings(args: argparse.Namespace) -> list[Finding]:
     return [known, *machine(), *files(config), *loader(config), *disk(config, args)]
 
 
-def read_config(args: argparse.Namespace) -> Any:
-    """The config with ``--cfg-options``, its keys checked, and the checkpoint of ``--resume`` in `load_from`.
-
-    Raises:
-        ValueError: An unknown key.
-        FileNotFoundError: No such DeepSpeed settings.
-    """
-    from mmengine.config import Config, DictAction
-    from xtuner.configs import cfgs_name_path
-
-    from flmm.training.check_config import check_config
-
-    if args.deepspeed and not os.path.isfile(args.deepspeed) and args.deepspeed not in cfgs_name_path:
-        raise FileNotFoundError(
-            f"--deepspeed {args.deepspeed}: no file, and none of xtuner's names (deepspeed_zero2, ...)"
-        )
-    options = argparse.ArgumentParser()
-    options.add_argument("--options", nargs="*", action=DictAction)
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(options.parse_args(["--options", *args.cfg_options]).options or {})
-    locate_all(config._cfg_dict)
-    if args.resume not in (None, "latest"):
-        config.load_from = args.resume
-    check_config(config)
-    return config
-
-
 def machine() -> Iterator[Finding]:
     """Versions, and the device of this process."""
     import deepspeed
@@ -169,98 +138,6 @@ def network() -> Finding:
     return Finding("ok", "network", f"{backend}, {world} processes meet at {where}, {speed}")
 
 
-def files(config: Any) -> Iterator[Finding]:
-    """Data, weights and checkpoints that the config names."""
-    config = getattr(config, "_cfg_dict", config)  # a Config is no mapping
-    for key, path in dict.fromkeys(named_paths(config)):
-        there = path.is_dir() if key in FOLDERS else path.exists()
-        yield Finding("ok" if there else "broken", key, str(path), "" if there else f"{path} is missing: {_cure(path)}")
-    for named in sorted(set(named_weights(config))):
-        yield weights(*named)
-    if _quantized(config) and importlib.util.find_spec("bitsandbytes") is None:
-        text = "bitsandbytes is not installed, and an LMM in 4 or 8 bits needs it"
-        yield Finding("broken", "quantization_config", text, BITS_CURE)
-
-
-def check_files(config: Any) -> None:
-    """Check that the data and weights that a config names are here, or can be downloaded.
-
-    Raises:
-        FileNotFoundError: Names all that are missing, and where they come from.
-    """
-    missing = [finding for finding in files(config) if finding.state == "broken"]
-    if missing:
-        cures = dict.fromkeys(finding.cure for finding in missing)
-        raise FileNotFoundError("\n  ".join([f"{len(missing)} things are missing:", *cures]))
-
-
-def _cure(path: Path) -> str:
-    return SAM_CURE if path.name.startswith("sam_") else DATA_CURE
-
-
-def _quantized(node: Any) -> bool:
-    """Whether anything in a config has a `quantization_config`."""
-    if isinstance(node, Mapping):
-        if node.get("quantization_config"):
-            return True
-        node = [node[key] for key in node]
-    return isinstance(node, list | tuple) and any(map(_quantized, node))
-
-
-def named_paths(node: Any) -> Iterator[tuple[str, Path]]:
-    """Keys and paths of the files and folders that a config names; a head of the hub (`hf://`) is none."""
-    if isinstance(node, Mapping):
-        named = ((key, node.get(key)) for key in (*FILES, *FOLDERS))
-        yield from ((key, Path(path)) for key, path in named if isinstance(path, str) and not path.startswith(PREFIX))
-        if "ann_file" in node:
-            root = Path(node.get("data_root", ""))
-            yield from ((key, root / node[key]) for key in ("ann_file", "split_file") if key in node)
-            prefixes = node.get("data_prefix", {"img_path": node.get("image_folder", "train2014")})  # as in RESDataset
-            yield from (("local_path", root / path) for path in prefixes.values())
-        node = [node[key] for key in node]
-    if isinstance(node, list | tuple):
-        for child in node:
-            yield from named_paths(child)
-
-
-def named_weights(node: Any) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Arguments of :func:`weights` for each key of `WEIGHTS` in what a config builds."""
-    if isinstance(node, Mapping):
-        lmm, subfolder = (str(node.get(key) or "") for key in ("pretrained_model_name_or_path", "subfolder"))
-        for key in [key for key in WEIGHTS if "type" in node and isinstance(node.get(key), str)]:
-            inside = os.path.join(lmm, node[key])  # where MGM's towers may be
-            yield inside if os.path.isdir(inside) else node[key], subfolder, WEIGHTS[key]
-        node = [node[key] for key in node]
-    if isinstance(node, list | tuple):
-        for child in node:
-            yield from named_weights(child)
-
-
-def weights(name: str, subfolder: str = "", files: tuple[str, ...] = ("config.json",)) -> Finding:
-    """The folder of an LMM or a part of it, or its name on the hub.
-
-    Args:
-        name: The folder or name.
-        subfolder: Where in it.
-        files: One of them is there when the repository is in the cache.
-    """
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    place = os.path.join(name, subfolder) if subfolder else name
-    if Path(place).is_dir():
-        return Finding("ok", "weights", place)
-    if name.count("/") != 1 or name.startswith((".", "/", "~", "checkpoints/")):
-        return Finding(
-            "broken", "weights", place, f"{place} is no folder: copy the LMM there, or name it as the hub does"
-        )
-    if any(isinstance(try_to_load_from_cache(name, os.path.join(subfolder, file)), str) for file in files):
-        return Finding("ok", "weights", f"{place} in {constants.HF_HUB_CACHE}")
-    cure = f"`hf download {name}` before the run, on a machine with network, into the HF_HOME that all nodes share"
-    if constants.HF_HUB_OFFLINE:
-        return Finding("broken", "weights", f"{place} is not in {constants.HF_HUB_CACHE}, and the hub is off", cure)
-    return Finding("note", "weights", f"{place} is not in {constants.HF_HUB_CACHE}: every node will download it", cure)
-
-
 def loader(config: Any) -> Iterator[Finding]:
     """Whether the data workers of all processes of this node find cores and shared memory."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE") or 1)
@@ -272,11 +149,6 @@ def loader(config: Any) -> Iterator[Finding]:
     if workers and shared.is_dir() and (free := shutil.disk_usage(shared).free) < 2**28 * processes:
         cure = "docker run --shm-size=8g (or --ipc=host): data workers hand samples over in shared memory"
         yield Finding("broken", "/dev/shm", f"{free / 2**20:.0f} MB free for {workers} data workers", cure)
-
-
-def work_dir(config: Any, args: argparse.Namespace) -> Path:
-    """The folder of a run's logs and checkpoints, by xtuner's rules."""
-    return Path(args.work_dir or config.get("work_dir") or Path("work_dirs", Path(args.config).stem))
 
 
 def disk(config: Any, args: argparse.Namespace) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from transformers import LogitsProcessorList
 
 from flmm.checkpoint import load_head, trainable
 from flmm.datasets.sample import SampleBuilder
+from flmm.training.fingerprint import digest
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,6 @@ def answers(model: Any, settings: Settings, questions: Sequence[Question], max_n
     return found
 
 
-def digest(tensors: Iterator[tuple[str, Tensor]]) -> str:
-    """Return a hash of names and bits."""
-    found = hashlib.sha256()
-    for name, value in sorted(tensors, key=lambda item: item[0]):
-        found.update(name.encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
-
-
 def lmm_tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
     """Weights and buffers of the LMM."""
     yield from model.backbone.named_parameters()
@@ -123,7 +114,7 @@ class _State:
 
 def _state(model: Any, settings: Settings, questions: Sequence[Question], max_new_tokens: int) -> _State:
     head = {name: value.detach().cpu().clone() for name, value in trainable(model).items()}
-    return _State(answers(model, settings, questions, max_new_tokens), digest(lmm_tensors(model)), head)
+    return _State(answers(model, settings, questions, max_new_tokens), digest(dict(lmm_tensors(model))), head)
 
 
 def compare(before: _State, after: _State) -> Comparison:

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from flmm.checkpoint import latest_checkpoint
+from flmm.paths import locate_all
 from flmm.training.check_config import check_config, read_by_runner
-from flmm.training.dry_run import check_files
+from flmm.training.named_files import check_files
 
 XTUNER = ("xtuner", "tools", "train.py")
+
+
+def read_config(args: argparse.Namespace) -> Any:
+    """The config with ``--cfg-options``, its keys checked, and the checkpoint of ``--resume`` in `load_from`.
+
+    Raises:
+        ValueError: An unknown key.
+        FileNotFoundError: No such DeepSpeed settings.
+    """
+    from mmengine.config import Config, DictAction
+    from xtuner.configs import cfgs_name_path
+
+    if args.deepspeed and not os.path.isfile(args.deepspeed) and args.deepspeed not in cfgs_name_path:
+        raise FileNotFoundError(
+            f"--deepspeed {args.deepspeed}: no file, and none of xtuner's names (deepspeed_zero2, ...)"
+        )
+    options = argparse.ArgumentParser()
+    options.add_argument("--options", nargs="*", action=DictAction)
+    config = Config.fromfile(args.config)
+    config.merge_from_dict(options.parse_args(["--options", *args.cfg_options]).options or {})
+    locate_all(config._cfg_dict)
+    if args.resume not in (None, "latest"):
+        config.load_from = args.resume
+    check_config(config)
+    return config
+
+
+def work_dir(config: Any, args: argparse.Namespace) -> Path:
+    """The folder of a run's logs and checkpoints, by xtuner's rules."""
+    return Path(args.work_dir or config.get("work_dir") or Path("work_dirs", Path(args.config).stem))
 
 
 def check_start(cfg: Any) -> None:

@@ -308,6 +308,9 @@ def test_digests_tell_apart_what_looks_alike():
     alike += [ones, ones.double(), ones.view(2, 2), ones.numpy(), ones.bfloat16(), torch.zeros(4), ones[:0]]
     alike += [Image.new(mode, size) for mode, size in (("L", (2, 3)), ("L", (3, 2)), ("P", (2, 3)), ("RGB", (2, 1)))]
     assert len({digest(value) for value in alike}) == len(alike)
+    zeros = torch.tensor([0.0, -0.0], dtype=torch.bfloat16)
+    assert digest(zeros[:1]) != digest(zeros[1:])  # equal, but another bit
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert digest(torch.arange(6).view(2, 3).T) == digest(torch.tensor([[0, 3], [1, 4], [2, 5]]))
 
 

@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from flmm.cli import train
-from flmm.cli.doctor import Finding
-from flmm.training.dry_run import checkpoint_bytes, disk, files, loader, local_findings, merge, named_weights, weights
+from flmm.console import Finding
+from flmm.training.dry_run import checkpoint_bytes, disk, loader, local_findings, merge
+from flmm.training.named_files import files, named_weights, weights
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests/helpers/toy_config.py"
@@ -200,7 +200,7 @@ def test_missing_files_end_a_run_before_the_lmm_is_loaded(capsys):
 
 
 def test_an_lmm_in_4_bits_needs_bitsandbytes(tiny, monkeypatch):
-    monkeypatch.setattr("flmm.training.dry_run.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("flmm.training.named_files.importlib.util.find_spec", lambda name: None)
     assert not any(finding.what == "quantization_config" for finding in files(tiny))
     tiny.model.model.quantization_config = {"load_in_4bit": True}
     (finding,) = [finding for finding in broken(files(tiny)) if finding.what == "quantization_config"]
@@ -217,17 +217,6 @@ def test_files_of_the_repository_are_found_from_any_folder(tmp_path, monkeypatch
     assert not any("checkpoints" in finding.text for finding in broken(files(config)))
     (tmp_path / "checkpoints/tiny_llava").mkdir(parents=True)  # a file in this folder goes first
     assert read_config(TINY).model.model.pretrained_model_name_or_path == "checkpoints/tiny_llava"
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_ends_the_command_ends_the_training(number):
-    """Also where the tests run in the background of a shell, which has its jobs ignore SIGINT."""
-    training = f"import signal; signal.signal({number:d}, signal.SIG_DFL); print(flush=True); signal.pause()"
-    code = f"import sys, flmm.cli.train; print(flmm.cli.train._supervise([sys.executable, '-c', {training!r}]))"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE)
-    process.stdout.readline()
-    process.send_signal(number)
-    assert process.communicate(timeout=60)[0].strip() == str(-number)  # all who had the pipe open are gone
 
 
 def slurm(rank, folder):
