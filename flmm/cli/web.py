@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from flmm.cli.model_options import add_model_options
 from flmm.paths import locate
 
+TINY_QUESTIONS = ("What is the lower part of the image?", "How many shapes are there?")  # that it learned to answer
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `flmm web`."""
@@ -15,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; use --auth [%(default)s]")
     parser.add_argument("--port", type=int, help="[the first free one from 7860]")
     parser.add_argument("--examples", default="data/shapes/val2017", help="folder of pictures to offer [%(default)s]")
-    parser.add_argument("--question", action="append", metavar="TEXT", help="a question to propose; repeat for more")
+    parser.add_argument("--question", action="append", metavar="TEXT", help="a further question to propose; repeat")
     parser.add_argument("--auth", action="append", metavar="NAME:PASSWORD", help="who may come in; repeat for more")
     parser.add_argument("--root-path", default="", help="path below which a proxy serves the page, e.g. /flmm")
     parser.add_argument("--max-new-tokens", type=int, default=200, help="longest reply [%(default)s]")
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             host=args.host,
             port=args.port,
             examples=examples,
-            questions=args.question or (),
+            questions=args.question or (() if args.config or args.checkpoint else TINY_QUESTIONS),
             auth=auth,
             root_path=args.root_path,
             limits=limits,

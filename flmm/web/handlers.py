@@ -157,9 +157,9 @@ class Handlers:
 
 
 def said(error: ValueError, data: Data) -> str:
-    """What the user reads of an error, in the language of the page where the sentence is ours."""
-    language = str(data.get("language", ENGLISH))
-    return error.text(language) if isinstance(error, RefusedError) else str(error)
+    """What the user reads of an error, in the language of the page; the library's reasons are English."""
+    refused = error if isinstance(error, RefusedError) else RefusedError("refused", reason=error)
+    return refused.text(str(data.get("language", ENGLISH)))
 
 
 def source_of(data: Data) -> Source:

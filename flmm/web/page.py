@@ -86,7 +86,7 @@ def head(handlers: Handlers, questions: list[str]) -> str:
         "texts": TEXTS,
         "limits": vars(handlers.limits),
         "examples": [picture_url(picture_of_bytes(one, handlers.limits), THUMB * 2) for one in handlers.examples],
-        "questions": questions or [model.builder.format.question],
+        "questions": [model.builder.format.question, *questions],
         "several": model.builder.format.several,
         "layers": model.model.backbone.num_layers,
         "heads": model.model.backbone.num_heads,

@@ -41,7 +41,7 @@ def serve(
         host: Where it listens; other machines reach it only at another address than 127.0.0.1.
         port: By default the first free one from 7860.
         examples: Pictures that the page offers.
-        questions: Questions that the page proposes; by default that of the config.
+        questions: Questions that the page proposes after that of the config.
         auth: Names and passwords; anybody may come in when there is none.
         root_path: Path or address below which a proxy serves the page.
         limits: What one user may ask.

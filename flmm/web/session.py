@@ -214,10 +214,10 @@ class Session:
 
     def region(self, box: Any = None, point: Any = None) -> dict[str, Any]:
         """A region as `box` or `mask`: what was drawn, or the smallest mask below a point."""
-        if point is None:
-            return {"box": numbers(box, 4)}
-        x, y = (int(side) for side in numbers(point, 2))
         room = self.room
+        if point is None:
+            return {"box": boxed(box, room.image)}
+        x, y = (int(side) for side in numbers(point, 2))
         masks = [decode_mask(mark.mask) for mark in room.marks if mark.picture == room.eye]
         inside = 0 <= y < room.image.height and 0 <= x < room.image.width
         below = [mask for mask in masks if inside and mask[y, x]]
@@ -232,7 +232,7 @@ class Session:
             raise RefusedError("only_replies")
         room.text(source)
         self.limits.count("turns", len(room.chat.looks) + 1)
-        box = numbers(box, 4)
+        box = boxed(box, room.image)
         return room.chat.look(box, reply=source[1], picture=room.eye, max_new_tokens=self.limits.tokens)
 
 
@@ -245,3 +245,13 @@ def numbers(values: Any, count: int) -> tuple[float, ...]:
     if len(found) != count or not np.isfinite(found).all():
         raise RefusedError("no_region")
     return found
+
+
+def boxed(values: Any, image: Image.Image) -> tuple[float, ...]:
+    """The box x0, y0, x1, y1 of a request; RefusedError when it holds no pixel of the picture."""
+    x0, y0, x1, y1 = box = numbers(values, 4)
+    if x1 <= x0 or y1 <= y0:
+        raise RefusedError("empty_box")
+    if x1 <= 0 or y1 <= 0 or x0 >= image.width or y0 >= image.height:
+        raise RefusedError("outside_box", width=image.width, height=image.height)
+    return box

@@ -31,6 +31,8 @@ def picture_of_bytes(content: bytes, limits: Limits) -> Image.Image:
     megapixels = image.width * image.height / 1e6
     if megapixels > limits.megapixels:
         raise RefusedError("large_picture", count=f"{megapixels:.0f}", most=f"{limits.megapixels:g}")
+    if image.mode in ("I", "F"):
+        raise RefusedError("wide_pixels")
     try:
         return bounded(as_picture(image)).copy()
     except ValueError as error:  # also what Pillow says about damage, as `as_picture` passes it on

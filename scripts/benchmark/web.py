@@ -27,6 +27,7 @@ from flmm.web.images import url
 from flmm.web.limits import Limits
 from flmm.web.server import serve
 
+PATIENCE = 600  # seconds that a user waits for an answer
 SENTENCE, PHRASES = "a shape on the ground", ["a shape", "the ground"]
 
 
@@ -80,7 +81,8 @@ def near(boxes: list[Any], others: list[Any]) -> bool:
 
 def use(address: str, user: int, right: tuple[str, list[Any]], until: float, tally: Tally, args: Any) -> None:
     """One user: a picture, then question and sentence in turn until the time is over, at least once."""
-    client = Client(address, verbose=False, download_files=False)
+    waits = {"timeout": PATIENCE}  # else a busy machine loses answers that would come
+    client = Client(address, verbose=False, download_files=False, httpx_kwargs=waits)
     try:
         client.predict(url(picture_of(user)), api_name="/open")
         while True:
@@ -137,7 +139,9 @@ def main(argv: list[str] | None = None) -> int:
 def load(model: Any, args: Any) -> Tally:
     """Serves the page and lets the users use it."""
     right = [expected(model, user, args.question, args.tokens) for user in range(args.users)]
-    page, address = serve(model, limits=Limits(seconds=600, queue=4 * args.users, users=2 * args.users), wait=False)
+    page, address = serve(
+        model, limits=Limits(seconds=PATIENCE, queue=4 * args.users, users=2 * args.users), wait=False
+    )
     tally, until = Tally(), time.monotonic() + args.seconds
     users = [
         threading.Thread(target=use, args=(address, user, right[user], until, tally, args))

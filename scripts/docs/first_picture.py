@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import truth
 from PIL import Image
 from tqdm import tqdm
 
 import flmm
-from flmm.config import TINY_CONFIG, annotation_files
-from flmm.datasets.captions import Caption, read_captions, segment_map
+from flmm.config import TINY_CONFIG
+from flmm.datasets.captions import Caption
 from flmm.evaluation.drawings import GAP, PAPER, save_picture
 from flmm.evaluation.plots.data import caption_text
 from flmm.evaluation.plots.scene import draw_scene
@@ -53,10 +54,10 @@ def find(model: Any, root: Path, least: float) -> list[Image.Image]:
         ValueError: When there is none.
     """
     asked = questions(root)
-    pictures = list(narratives(root).items())
+    pictures = list(truth.narratives(root).items())
     sentences = 0
     for name, captions in tqdm(pictures, desc="pictures", unit="picture"):
-        ids = segment_map(root / "annotations/panoptic_val2017" / captions[0].segm_file)
+        ids = truth.segments(root, captions[0])
         image = root / "val2017" / name
         sentence = right_sentence(model, image, captions[1:], ids, least)
         sentences += sentence is not None
@@ -67,14 +68,6 @@ def find(model: Any, root: Path, least: float) -> list[Image.Image]:
         f"none of {len(pictures)} pictures of {root} has a free sentence and an answer whose masks all reach IoU "
         f"{least} ({sentences} have such a sentence): lower --least"
     )
-
-
-def narratives(root: Path) -> dict[str, list[Caption]]:
-    """The texts about each validation picture; the first one is its caption in reading order."""
-    found: dict[str, list[Caption]] = defaultdict(list)
-    for caption in read_captions(*annotation_files(root, "png_val")):
-        found[caption.file_name].append(caption)
-    return found
 
 
 def questions(root: Path) -> dict[str, list[dict[str, Any]]]:
@@ -91,13 +84,12 @@ def questions(root: Path) -> dict[str, list[dict[str, Any]]]:
 def right_sentence(model: Any, image: Path, captions: list[Caption], ids: np.ndarray, least: float) -> Any:
     """The drawing of the longest free sentence whose phrases are all found; None when there is none."""
     for caption in sorted(captions, key=lambda one: -len(one.segments)):
-        phrases = [segment for segment in caption.segments if segment.is_phrase]
+        phrases = truth.described(caption)
         if len(phrases) < FEWEST:
             continue
         text, spans = caption_text(caption)
         grounding = model.ground(image, text, spans)
-        truth = [np.isin(ids, phrase.ids) for phrase in phrases]
-        if all(iou(*pair) >= least for pair in zip(grounding.masks, truth, strict=True)):
+        if truth.masks_right(grounding, ids, phrases, least):
             return draw_scene(grounding)
     return None
 
@@ -107,21 +99,15 @@ def right_answer(
 ) -> Any:
     """The drawing of the first right answer whose masks are right: to a question, else to the prompt of the config."""
     text, spans = caption_text(caption)
-    described = [segment.ids for segment in caption.segments if segment.is_phrase]
     answers = [(q["question"], q["answer"], [(0, len(q["answer"]))], [list(map(int, q["segment_ids"]))]) for q in asked]
-    for question, answer, places, segments in [*answers, (None, text, spans, described)]:
+    for question, answer, places, segments in [*answers, (None, text, spans, truth.described(caption))]:
         reply = model.chat(image).ask(question)
-        if reply.text.rstrip(" .") != answer.rstrip(" ."):
+        if not truth.same(reply.text, answer):
             continue
         grounding = reply.ground(places)
-        truth = [np.isin(ids, segment) for segment in segments]
-        if all(iou(*pair) >= least for pair in zip(grounding.masks, truth, strict=True)):
+        if truth.masks_right(grounding, ids, segments, least):
             return draw_scene(grounding, reply.question)
     return None
-
-
-def iou(mask: np.ndarray, truth: np.ndarray) -> float:
-    return float((mask & truth).sum() / max(1, (mask | truth).sum()))
 
 
 def side_by_side(pictures: list[Image.Image]) -> Image.Image:

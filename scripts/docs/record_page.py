@@ -1,7 +1,8 @@
 """Makes the README's moving picture of the web page: record_page.py drives Chromium through one conversation.
 
-It opens the page (`--url`, or starts `flmm web` itself), takes an example picture, asks, clicks the phrases of the
-reply, shows the attention, and draws a region. It shows what the page did: nothing is drawn by this script.
+It looks for a validation picture of the shapes data that the model describes word for word, all masks of its phrases
+right, and fails when there is none. Then it serves the page, takes that picture, asks, clicks the phrases of the
+answer, and draws a box around one thing. It shows what the page did: only the pointer is drawn by this script.
 """
 
 from __future__ import annotations
@@ -9,50 +10,80 @@ from __future__ import annotations
 import argparse
 import io
 import shutil
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import truth
+from moving import Frame, save_animation
 from PIL import Image
+from tqdm import tqdm
 
-from flmm.checkpoint import part_name, publish
+import flmm
 from flmm.config import TINY_CONFIG
+from flmm.evaluation.plots.data import caption_text
+from flmm.web.server import example_files, serve
 
-Frame = tuple[Image.Image, int]  # a picture and how many milliseconds it stays
-MOST_BYTES = 2_000_000
+Box = tuple[int, int, int, int]
 WAIT = 300_000  # milliseconds for a reply or mask, on a busy machine
-PHRASES = 4  # that are clicked
-REGION = ((0.2, 0.25), (0.6, 0.7))  # corners of the box that is drawn, as shares of the picture's width and height
+FEWEST = 4  # phrases of the answer
+LARGEST = 0.2  # share of the picture that the thing in the box may cover
+MARGIN = 12  # pixels of the picture between thing and box
+EXAMPLES = 8  # pictures that the page offers
+POINTER = """() => {
+    const arrow = document.createElement('div');
+    arrow.id = 'pointer';
+    arrow.style = 'position: fixed; left: 0; top: 0; z-index: 99; pointer-events: none';
+    arrow.innerHTML = '<svg width="26" height="30" viewBox="0 0 26 30"><path d="M2 2v22l6-5 4 9 5-2-4-9h8z" '
+        + 'fill="#111" stroke="#fff" stroke-width="2"/></svg>';
+    document.body.append(arrow);
+}"""
+POINT = "([x, y]) => { document.getElementById('pointer').style.transform = `translate(${x - 2}px, ${y - 2}px)`; }"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture that the model is right about.
+
+    Attributes:
+        picture: Its file.
+        question: What is asked.
+        answer: What the model says.
+        phrases: How many phrases it has.
+        box: x0, y0, x1, y1 around the thing that `words` name, in pixels.
+        words: The phrase that looked at the box most.
+    """
+
+    picture: Path
+    question: str
+    answer: str
+    phrases: int
+    box: Box
+    words: str
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--url", help="address of a page that runs; without it one is started")
-    add("--config", default=TINY_CONFIG, help="config of the model of the page that is started [%(default)s]")
+    add("--config", default=TINY_CONFIG, help="config of the model [%(default)s]")
     add("--checkpoint", help="its trained head [that of the tiny model]")
-    add("--port", type=int, default=7899, help="its port [%(default)s]")
-    add("--example", type=int, default=0, help="which example picture is opened [%(default)s]")
-    add("--question", default="Please give me a description of the image.", help="what is asked [%(default)s]")
-    add(
-        "--size",
-        type=int,
-        nargs=2,
-        default=(1080, 760),
-        metavar=("WIDTH", "HEIGHT"),
-        help="of the window [%(default)s]",
-    )
-    add("--out", type=Path, default=Path("docs/images/page.webp"), help=".webp or .gif [%(default)s]")
+    add("--data-root", type=Path, default=Path("data/shapes"), help="the shapes data [%(default)s]")
+    add("--least", type=float, default=0.85, help="IoU that every mask has to reach [%(default)s]")
+    size = {"type": int, "nargs": 2, "metavar": ("WIDTH", "HEIGHT")}
+    add("--size", default=(1000, 700), help="of the window [%(default)s]", **size)
+    add("--out", type=Path, default=Path("docs/images/page.gif"), help=".gif or .webp [%(default)s]")
     args = parser.parse_args()
     try:
-        with served(args) as url, browser_page(args.size) as page:
-            frames = list(recorded(page, url, args.example, args.question))
+        model = flmm.load(args.config, args.checkpoint)
+        scene = find_scene(model, args.data_root, args.least)
+        print(f"{scene.picture}: {scene.answer}")
+        with served(model, scene) as url, browser_page(args.size) as page:
+            frames = list(recorded(page, url, scene))
         size = save_animation(frames, args.out)
     except (ValueError, OSError) as error:
         print(f"record_page.py: {error}", file=sys.stderr)
@@ -61,33 +92,54 @@ def main() -> int:
     return 0
 
 
+def find_scene(model: Any, root: Path, least: float) -> Scene:
+    """The first picture that the model describes word for word, with right masks and a thing that its words looked at.
+
+    Raises:
+        ValueError: When there is none.
+    """
+    pictures = list(truth.narratives(root).items())
+    described = 0
+    for name, captions in tqdm(pictures, desc="pictures", unit="picture"):
+        text, spans = caption_text(captions[0])
+        if len(spans) < FEWEST:
+            continue
+        reply = model.chat(root / "val2017" / name).ask()
+        said = [(phrase.start, phrase.end) for phrase in reply.phrases()]
+        if not truth.same(reply.text, text) or said != list(spans):
+            continue
+        described += 1
+        ids, phrases = truth.segments(root, captions[0]), truth.described(captions[0])
+        if not truth.masks_right(reply.ground(spans), ids, phrases, least):
+            continue
+        for (start, end), phrase in zip(spans, phrases, strict=True):
+            box = box_of(np.isin(ids, phrase))
+            if box and reply.region_to_token(box=box).ranked("phrases")[0].phrase.text == text[start:end]:
+                return Scene(root / "val2017" / name, reply.question, reply.text, len(spans), box, text[start:end])
+    raise ValueError(
+        f"none of {len(pictures)} pictures of {root} is described right with masks that all reach IoU {least} and a "
+        f"thing that its words looked at most ({described} are described right): lower --least"
+    )
+
+
+def box_of(mask: np.ndarray) -> Box | None:
+    """A box with a margin around one thing [H, W]; None when it is large."""
+    if not 0 < mask.mean() <= LARGEST:
+        return None
+    (top, bottom), (left, right) = ((int(side.min()), int(side.max())) for side in mask.nonzero())
+    height, width = mask.shape
+    return max(0, left - MARGIN), max(0, top - MARGIN), min(width, right + MARGIN), min(height, bottom + MARGIN)
+
+
 @contextmanager
-def served(args: argparse.Namespace) -> Iterator[str]:
-    """The address of a page, one of this script's while it runs unless `--url` names another."""
-    if args.url:
-        yield args.url
-        return
-    url = f"http://127.0.0.1:{args.port}"
-    command = [sys.executable, "-m", "flmm.cli.main", "web", "--config", args.config, "--port", str(args.port)]
-    command += ["--checkpoint", args.checkpoint] if args.checkpoint else []
-    with subprocess.Popen(command) as server:
-        try:
-            wait_for(url, server)
-            yield url
-        finally:
-            server.terminate()
-
-
-def wait_for(url: str, server: subprocess.Popen, seconds: float = 300) -> None:
-    """Waits until a page answers; ValueError when it ends or takes too long."""
-    end = time.monotonic() + seconds
-    while server.poll() is None and time.monotonic() < end:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.5)
-    raise ValueError(f"`flmm web` does not answer at {url}: see what it says above, or pass --port")
+def served(model: Any, scene: Scene) -> Iterator[str]:
+    """The address of the page, which offers the scene's picture first."""
+    others = [path for path in example_files(scene.picture.parent) if path != scene.picture]
+    page, url = serve(model, examples=[scene.picture, *others[: EXAMPLES - 1]], wait=False)
+    try:
+        yield url
+    finally:
+        page.close()
 
 
 @contextmanager
@@ -117,91 +169,89 @@ def browser_page(size: Sequence[int]) -> Iterator[Any]:
             browser.close()
 
 
-def recorded(page: Any, url: str, example: int, question: str) -> Iterator[Frame]:
-    """The conversation, frame by frame."""
+def recorded(page: Any, url: str, scene: Scene) -> Iterator[Frame]:
+    """The conversation, frame by frame.
+
+    Raises:
+        ValueError: When the page shows something else than what was found to be right.
+    """
     page.goto(url)
-    page.locator(".tiles button").nth(example).click()
+    page.wait_for_selector(".tiles button")
+    page.evaluate(POINTER)
+    move(page, 0.3 * page.viewport_size["width"], 0.3 * page.viewport_size["height"])
+    yield shot(page, 900)
+    yield from pressed(page, page.locator(".tiles button").first, 500)
     page.wait_for_selector(".thumb")
-    yield shot(page, 1200)
-    for end in range(0, len(question), 14):
-        page.fill("[name=question]", question[: end + 14])
-        yield shot(page, 200)
+    yield shot(page, 700)
+    page.focus("[name=question]")
+    for end in range(0, len(scene.question), 9):
+        page.fill("[name=question]", scene.question[: end + 9])
+        yield shot(page, 110, settle=50)
     page.keyboard.press("Enter")
-    yield from spoken(page)
-    phrases = page.locator("article .phrase")
-    for number in range(min(PHRASES, phrases.count())):
-        phrases.nth(number).click()
+    yield from spoken(page, scene)
+    for number in range(scene.phrases):
+        yield from pressed(page, page.locator("article .phrase").nth(number), 250)
         page.wait_for_function(f"document.querySelectorAll('article .phrase.found').length > {number}")
-        yield shot(page, 1000)
-    for view, milliseconds in (("attention", 1500), ("refined", 1000)):
-        page.click(f"[data-view={view}]")
-        yield shot(page, milliseconds)
-    draw_box(page)
-    yield shot(page, 2500)
+        yield shot(page, 900)
+        for view in ("attention", "refined") if number == 0 else ():
+            yield from pressed(page, page.locator(f"[data-view={view}]"), 250)
+            yield shot(page, 900)
+    for phrase in page.locator("article .phrase").all():  # the box is seen better without masks
+        phrase.click()
+    yield from drawn(page, scene)
 
 
-def spoken(page: Any) -> Iterator[Frame]:
-    """A reply while it is given, until its phrases can be clicked."""
+def spoken(page: Any, scene: Scene) -> Iterator[Frame]:
+    """The answer while it is given, until its phrases can be clicked."""
     before, end = "", time.monotonic() + WAIT / 1000
     while not page.locator("article .phrase").count():
         if time.monotonic() > end:
             raise ValueError(f"no phrase of the reply after {WAIT // 1000} seconds; it says {before!r}")
-        if (said := page.locator("article").last.inner_text() if page.locator("article").count() else "") != before:
-            before = said
-            yield shot(page, 250)
-        page.wait_for_timeout(100)
-    yield shot(page, 1200)
+        texts = page.locator("article .text").all_inner_texts()
+        if texts and texts[-1] != before:
+            before = texts[-1]
+            yield shot(page, 120, settle=0)
+    if (said := page.evaluate("flmm.state.talk.turns[0].text")) != scene.answer:
+        raise ValueError(f"the page says {said!r}, but the model said {scene.answer!r}")
+    yield shot(page, 900)
 
 
-def draw_box(page: Any) -> None:
-    """Draws a region with the mouse, and waits for the words that looked there."""
-    area = page.locator(".stage canvas").bounding_box()
-    places = [(area["x"] + x * area["width"], area["y"] + y * area["height"]) for x, y in REGION]
-    page.mouse.move(*places[0])
+def drawn(page: Any, scene: Scene) -> Iterator[Frame]:
+    """A box that is drawn around a thing, and the words that looked there."""
+    area, size = page.locator(".stage canvas").bounding_box(), page.evaluate("flmm.state.pictures.shown")
+    scale = area["width"] / size["width"]
+    x0, y0, x1, y1 = (scale * side + area["xy"[index % 2]] for index, side in enumerate(scene.box))
+    move(page, x0, y0)
+    yield shot(page, 400)
     page.mouse.down()
-    page.mouse.move(*places[1], steps=6)
+    for step in range(1, 6):
+        move(page, x0 + (x1 - x0) * step / 5, y0 + (y1 - y0) * step / 5)
+        yield shot(page, 100, settle=50)
     page.mouse.up()
     page.wait_for_selector(".region .ranked li")
+    if (first := page.locator(".region .ranked li span").first.inner_text()) != scene.words:
+        raise ValueError(f"the page says that {first!r} looked at the box most, but it is around {scene.words!r}")
+    yield shot(page, 3500)
 
 
-def shot(page: Any, milliseconds: int) -> Frame:
+def pressed(page: Any, place: Any, milliseconds: int) -> Iterator[Frame]:
+    """The pointer on its way to a place, which is then clicked."""
+    area = place.bounding_box()
+    move(page, area["x"] + 0.6 * area["width"], area["y"] + 0.6 * area["height"])
+    yield shot(page, milliseconds, settle=150)
+    place.click()
+
+
+def move(page: Any, x: float, y: float) -> None:
+    """Moves the mouse, and the arrow that stands for it."""
+    page.mouse.move(x, y)
+    page.evaluate(POINT, [x, y])
+
+
+def shot(page: Any, milliseconds: int, settle: int = 350) -> Frame:
     """What the window shows, once its transitions have ended."""
-    page.wait_for_timeout(350)
+    page.wait_for_timeout(settle)
     return Image.open(io.BytesIO(page.screenshot())).convert("RGB"), milliseconds
-
-
-def save_animation(frames: Sequence[Frame], path: Path, most: int = MOST_BYTES) -> int:
-    """Writes a moving picture, as sharp as fits into a size; returns its bytes.
-
-    Raises:
-        ValueError: When there is no frame, or it does not fit.
-    """
-    if not frames:
-        raise ValueError("nothing was recorded")
-    if path.suffix not in (".webp", ".gif"):
-        raise ValueError(f"cannot write a moving picture to {path}: end it in .webp or .gif")
-    for scale in (1.0, 0.8, 0.65, 0.5):
-        content = encoded(frames, scale, path.suffix)
-        if len(content) <= most:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = part_name(path)
-            part.write_bytes(content)
-            publish(part, path)
-            return len(content)
-    raise ValueError(f"{len(frames)} frames take {len(content):,} bytes at half their size, over {most:,}: record less")
-
-
-def encoded(frames: Sequence[Frame], scale: float, suffix: str) -> bytes:
-    """The bytes of a moving picture that repeats for ever."""
-    pictures = [
-        image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS) for image, _ in frames
-    ]
-    if suffix == ".gif":
-        pictures = [picture.quantize(128, dither=Image.Dither.NONE) for picture in pictures]
-    content = io.BytesIO()
-    options = {"save_all": True, "append_images": pictures[1:], "duration": [time for _, time in frames], "loop": 0}
-    pictures[0].save(content, suffix[1:], quality=82, method=4, **options)
-    return content.getvalue()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 from plot_records import write_evaluation
 
+from flmm.chat import Phrase
 from flmm.cli.main import main
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG
 from flmm.datasets.captions import segment_map
@@ -18,6 +20,7 @@ from flmm.datasets.shapes import make_shapes
 
 ROOT = Path(__file__).parents[2]
 FIRST = str(ROOT / "scripts/docs/first_picture.py")
+sys.path.insert(0, str(ROOT / "scripts/docs"))  # as when one of them is started
 
 
 @pytest.mark.slow
@@ -58,6 +61,7 @@ class Oracle:
         content = json.loads((root / "annotations/questions_val2017.json").read_text())
         self.root, self.wrong = root, wrong
         self.segments = {item["caption"]: item["segments"] for item in captions}
+        self.pictures = {item["caption"]: int(item["image_id"]) for item in captions}
         self.answers = {(q["image_id"], q["question"]): q for q in content["questions"]}
 
     def ground(self, image, text, spans):
@@ -72,7 +76,9 @@ class Oracle:
         return SimpleNamespace(image=Image.open(image), text=text, spans=spans, masks=masks)
 
     def chat(self, image):
-        def ask(question):
+        def ask(question=None):
+            if question is None:
+                return self.description(image)
             asked = self.answers[int(image.stem), question]
             found = [asked["segment_ids"]]
             text = asked["answer"]
@@ -81,6 +87,29 @@ class Oracle:
             )
 
         return SimpleNamespace(ask=ask)
+
+    def description(self, image):
+        """The caption in reading order; the phrase that looked at a box most is the one whose mask fills it most."""
+        text, parts = next((t, parts) for t, parts in self.segments.items() if self.pictures[t] == int(image.stem))
+        parts, places, end = [part for part in parts if part["segment_ids"]], [], 0
+        for part in parts:
+            start = text.index(part["utterance"], end)
+            places.append(Phrase(part["utterance"], start, end := start + len(part["utterance"])))
+        masks = self.found(image, text, places, [part["segment_ids"] for part in parts]).masks
+
+        def ranked(box, least=1):
+            x0, y0, x1, y1 = box
+            shares = [mask[y0:y1, x0:x1].sum() / max(least, mask.sum()) for mask in masks]
+            best = places[int(np.argmax(shares))]
+            return SimpleNamespace(ranked=lambda of: [SimpleNamespace(phrase=best)])
+
+        return SimpleNamespace(
+            text=text.strip(" ."),
+            question="?",
+            phrases=lambda: places,
+            ground=lambda spans: self.ground(image, text, spans),
+            region_to_token=ranked,
+        )
 
 
 def test_the_first_picture_is_one_where_all_masks_are_right(tmp_path):
@@ -93,6 +122,21 @@ def test_the_first_picture_is_one_where_all_masks_are_right(tmp_path):
     assert other != sentence
     with pytest.raises(ValueError, match="none of 4 pictures"):
         find(Oracle(root, wrong=names), root, 0.99)
+
+
+def test_a_recording_shows_what_the_model_is_right_about(tmp_path):
+    root = make_shapes(tmp_path / "rich", train=1, val=8, workers=1)
+    find = runpy.run_path(str(ROOT / "scripts/docs/record_page.py"))["find_scene"]
+    scene = find(Oracle(root), root, 0.99)
+    assert scene.phrases >= 4
+    assert scene.words in scene.answer
+    x0, y0, x1, y1 = scene.box
+    assert x0 < x1
+    assert y0 < y1
+    other = find(Oracle(root, wrong=[scene.picture.name]), root, 0.99)
+    assert other.picture != scene.picture
+    with pytest.raises(ValueError, match="none of 8 pictures"):
+        find(Oracle(root, wrong=[file.name for file in (root / "val2017").iterdir()]), root, 0.99)
 
 
 def moving(count, size=(60, 40)):

@@ -1,6 +1,7 @@
 """The page in a real browser: Debian's Chromium, driven by playwright. Screenshots go to work_dirs/web."""
 
 import os
+import runpy
 import shutil
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def test_attention_layer_by_layer(page):
     page.wait_for_selector(".multiples canvas")
     page.wait_for_timeout(300)
     shot(page, "attention", whole=True)
-    page.locator(".multiples canvas").click(position={"x": 5, "y": 5})
+    page.locator(".multiples canvas").click(position={"x": 30, "y": 25})
     page.wait_for_function("flmm.state.heat.layer === 0 && flmm.state.heat.head === 0")
 
 
@@ -205,6 +206,59 @@ def test_uploads_are_shown_or_refused(page, limits):
     assert page.locator(".thumb").count() == 2
     page.click(".thumb .close >> nth=1")
     page.wait_for_function("document.querySelectorAll('.thumb').length == 1")
+
+
+def test_a_second_press_asks_nothing(page):
+    page.locator(".tiles button").nth(1).dblclick()
+    page.wait_for_function("document.querySelectorAll('.thumb').length == 2")
+    page.locator(".proposals .chip").first.dblclick()
+    page.wait_for_selector("article .phrase")
+    page.locator("article .phrase").first.dblclick()
+    page.wait_for_selector(".phrase.found[aria-pressed=true]")
+    page.wait_for_function("document.querySelector('.busy').hidden")
+    assert page.locator(".thumb").count() == 2
+    assert page.locator("article").count() == page.evaluate("flmm.state.marks.length") == 1
+
+
+def test_first_steps_and_a_box_that_is_seen_while_it_is_drawn(browser, address):
+    page = browser.new_page(viewport={"width": 1000, "height": 700}, locale="zh-CN")
+    page.goto(address)
+    page.wait_for_selector(".steps .now:has-text('选择')")
+    assert not page.locator(".tools").is_visible()
+    page.locator(".tiles button").first.click()
+    page.wait_for_selector(".steps .now:has-text('提问')")
+    ask(page)
+    before = pixels(page)
+    area = page.locator(".stage canvas").bounding_box()
+    page.mouse.move(area["x"] + 20, area["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(area["x"] + 120, area["y"] + 100, steps=3)
+    assert pixels(page) != before
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('.region .shaded')?.getBoundingClientRect().bottom < innerHeight")
+    assert page.locator(".stage canvas").bounding_box()["y"] >= 0  # the picture stays beside the words
+    page.close()
+
+
+def test_a_server_that_went_away_is_said(browser, address):
+    page = browser.new_page(locale="zh-CN")
+    page.goto(address)
+    page.locator(".tiles button").first.click()
+    page.wait_for_selector(".thumb")
+    page.context.set_offline(True)
+    page.click(".proposals .chip")
+    page.wait_for_selector(".toast:has-text('服务器')")
+    assert page.locator(".busy").is_hidden()
+    assert not page.locator(".toast-wrap").is_visible()
+    page.close()
+
+
+def test_times_are_measured(browser, address):
+    page = browser.new_page(viewport={"width": 1000, "height": 700}, locale="en-US")
+    found = runpy.run_path("scripts/benchmark/page.py")["clicked"](page, address, 1)
+    assert set(found) == {"median_load", "median_reply", "median_click_to_mask"}
+    assert all(seconds > 0 for seconds in found.values())
+    page.close()
 
 
 def test_everything_can_be_downloaded(page):

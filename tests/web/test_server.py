@@ -55,7 +55,7 @@ def test_functions_answer_as_the_library_does(model, client):
     names = zipfile.ZipFile(io.BytesIO(base64.b64decode(file["url"].partition(",")[2]))).namelist()
     assert {"conversation_1/conversation.json", "conversation_1/masks.json"} <= set(names)
     assert call(client, "reset") == {}
-    with pytest.raises(AppError, match="no such reply"):
+    with pytest.raises(AppError, match="no answer yet"):
         call(client, "ground", [], "")
 
 

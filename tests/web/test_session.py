@@ -131,6 +131,14 @@ def test_no_region(session, box):
     assert refused(lambda: session.region(box)) == "no_region"
 
 
+def test_a_box_without_a_pixel(session):
+    assert refused(lambda: session.region([5, 5, 5, 9])) == "empty_box"
+    assert refused(lambda: session.region([9, 5, 5, 9])) == "empty_box"
+    assert refused(lambda: session.region([168, 0, 200, 9])) == "outside_box"
+    assert refused(lambda: session.region([0, -9, 20, 0])) == "outside_box"
+    assert session.region([-5, -5, 900, 900])["box"]
+
+
 def test_nothing_before_there_is_a_picture_or_a_reply(model, session):
     assert refused(lambda: Session(model, LIMITS).room) == "no_picture_yet"
     assert refused(lambda: session.ground(REPLY, [(0, 1)])) == "nothing_said"
@@ -183,10 +191,22 @@ def test_requests_of_the_page(model):
         for data in ({}, {"source": ["reply", "x"]}, {"source": 5}, {"example": 7}, {"box": {}, "phrase": 3}):
             *_, last = handlers.page(name, session, {"id": 4, "language": "zh"} | data)
             assert last["status"]["id"] == 4
-            assert name in ("stop", "close") or last["status"]["error"]
+            assert name in ("stop", "close") or chinese(last["status"]["error"])
     assert time.monotonic() - begun < LIMITS.seconds
     (values,) = list(handlers.page("stop", session, {}))
     assert "error" not in values["status"]
+
+
+def test_what_the_library_refuses_is_said_in_the_language_of_the_page(model, session):
+    asked = {"id": 1, "text": "a red ball", "phrases": "a blue car"}
+    (last,) = Handlers(model, LIMITS, []).page("say", session, asked | {"language": "zh"})
+    assert chinese(last["status"]["error"])
+    (last,) = Handlers(model, LIMITS, []).page("say", session, asked)
+    assert last["status"]["error"].startswith("phrase 'a blue car' is not in the text")
+
+
+def chinese(text):
+    return "\u4e00" <= text[0] <= "\u9fff"
 
 
 def test_masks_and_maps_as_pictures():

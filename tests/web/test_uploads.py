@@ -47,6 +47,8 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"
         (written(RED, "PPM"), "no_picture"),
         (written(RED)[:-40], "damaged_picture"),
         (written(Image.effect_noise((300, 300), 90), "JPEG")[:2000], "damaged_picture"),
+        (written(RED.convert("F"), "TIFF"), "wide_pixels"),
+        (written(RED.convert("I"), "TIFF"), "wide_pixels"),
         (bomb(3000, 3000), "large_picture"),
         (bomb(60000, 60000), "bomb"),
         (b"\x89PNG" + b"\0" * 600_000, "large_file"),

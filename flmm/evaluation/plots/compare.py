@@ -52,8 +52,8 @@ def _dots(axes: Any, one: np.ndarray, other: np.ndarray, names: Names) -> None:
     for chosen, color in ((~better & ~worse, shade(GREY)), (better, FIRST), (worse, SECOND)):
         axes.scatter(one[chosen], other[chosen], s=9, color=color, alpha=0.6, linewidths=0)
     axes.plot((0, 100), (0, 100), color=shade(GREY), linewidth=1)
-    axes.text(3, 97, f"better: {int(better.sum())}", color=FIRST, va="top", fontsize=10)
-    axes.text(97, 3, f"worse: {int(worse.sum())}", color=SECOND, ha="right", fontsize=10)
+    axes.set_title(f"better: {int(better.sum())}", color=FIRST, loc="left", fontsize=10)
+    axes.set_title(f"worse: {int(worse.sum())}", color=SECOND, loc="right", fontsize=10)
     axes.set(xlabel=f"IoU of {names[0]}, percent", ylabel=f"IoU of {names[1]}, percent", aspect="equal")
     axes.set(xlim=(-2, 102), ylim=(-2, 102))
     plain(axes)

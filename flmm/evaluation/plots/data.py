@@ -151,7 +151,7 @@ TITLES = {
     "phrases": ("phrases of a caption", "captions"),
     "tokens": ("tokens of a caption", "captions"),
     "words": ("words of a phrase", "phrases"),
-    "area": ("mask, percent of the picture", "phrases"),
+    "area": ("mask, % of picture", "phrases"),
 }
 
 

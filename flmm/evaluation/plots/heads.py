@@ -169,8 +169,11 @@ def draw_heads(scores: HeadScores, title: str) -> Figure:
 
 def _frame(head: int, layer: int) -> Any:
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
 
-    return Rectangle((head - 0.5, layer - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=2.5, clip_on=False)
+    seen = [withStroke(linewidth=5, foreground="black")]  # on light cells too
+    place = (head - 0.46, layer - 0.46)
+    return Rectangle(place, 0.92, 0.92, fill=False, edgecolor="white", linewidth=2, path_effects=seen)
 
 
 def _write_values(axes: Any, maps: Tensor, top: float) -> None:

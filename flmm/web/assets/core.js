@@ -54,11 +54,26 @@ window.flmm = (() => {
     return node;
   }
 
+  // asks the server; a second press while the first is carried out asks nothing
   function send(name, data = {}) {
+    const asked = JSON.stringify([name, data]);
+    if ([...waiting.values()].some((one) => one.asked === asked)) return;
     serial += 1;
-    waiting.set(serial, name);
+    waiting.set(serial, {name, asked});
     trigger(name, {...data, id: serial, language: state.language});
     draw();
+  }
+
+  // what gradio itself says, in English, of a lost server or a full queue
+  function failed(words) {
+    waiting.clear();
+    toast(/connection/i.test(words) ? t("gone") : /busy|queue/i.test(words) ? t("full") : t("failed", {kind: words}));
+    draw("status");
+  }
+
+  function overhear(changes) {
+    for (const node of changes.flatMap((change) => [...change.addedNodes]))
+      if (node.nodeType === 1 && (node.matches(".toast-body") || node.querySelector(".toast-body"))) return failed(node.textContent);
   }
 
   // values of a channel that the server has changed
@@ -102,7 +117,7 @@ window.flmm = (() => {
     link.remove();
   }
 
-  const busyWith = (name) => [...waiting.values()].includes(name);
+  const busyWith = (name) => [...waiting.values()].some((one) => one.name === name);
 
   function translate() {
     element.firstElementChild.lang = state.language === "zh" ? "zh-CN" : "en";
@@ -116,6 +131,7 @@ window.flmm = (() => {
   function draw(changed) {
     const busy = $(".busy");
     busy.hidden = waiting.size === 0;
+    $(".page").classList.toggle("blank", !state.pictures.shown);
     $(".spent").textContent = state.status && !waiting.size ? t("seconds", {seconds: state.status.seconds.toFixed(1)}) : "";
     for (const part of parts) part.draw(changed);
   }
@@ -135,6 +151,7 @@ window.flmm = (() => {
     for (const part of parts) part.start();
     $("[data-act=language]").addEventListener("click", () => speak(state.language === "en" ? "zh" : "en"));
     $("[data-act=download]").addEventListener("click", () => send("download"));
+    new MutationObserver(overhear).observe(document.body, {childList: true, subtree: true});
     speak(known.texts[language] ? language : "en");
   }
 

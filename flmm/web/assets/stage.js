@@ -19,8 +19,9 @@ flmm.parts.push((() => {
 
   const channels = (color) => color.match(/\d+/g).map(Number);
   const masked = (color) => (level) => [...color, level > 200 ? 255 : level > 60 ? Math.round(255 * state.opacity) : 0];
-  const glowing = (color) => (level) => [...color, Math.round(level * Math.min(1, 0.35 + state.opacity))];
-  const hot = (level) => [...warm(level), Math.round(255 * Math.min(0.92, 0.3 + state.opacity))];
+  const peaked = (level) => (level / 255) ** 1.6;  // lets through what is below
+  const glowing = (color) => (level) => [...color, Math.round(255 * peaked(level) * Math.min(1, 0.45 + state.opacity))];
+  const hot = (level) => [...warm(level), Math.round(255 * Math.min(0.95, (0.2 + 0.8 * peaked(level)) * (0.5 + state.opacity)))];
   const sheetOf = (url, shade) => { const source = image(url); return source && tinted(source, shade); };
 
   const shownMarks = () => state.marks.filter((mark) => state.wanted.has(keyOf(mark.source, mark.phrase)));
@@ -45,27 +46,28 @@ flmm.parts.push((() => {
     pen.filter = (marks.length && state.view !== "image") || heat ? "grayscale(0.75) brightness(1.05)" : "none";
     pen.drawImage(photo, 0, 0, width, height);
     pen.filter = "none";
-    if (heat) lay(pen, sheetOf(heat.map, hot), width, height, true);
+    if (heat) lay(pen, sheetOf(heat.map, hot), width, height);
     else if (state.view !== "image") for (const mark of marks) overlay(pen, mark, marks.length, width, height);
+    if ((state.tab === "region" || drag) && state.region) region(pen, scale, width, height);
     const labels = [];  // places that are taken
     if (!heat && state.view !== "attention") for (const mark of marks) frame(pen, mark, scale, labels);
-    if (state.tab !== "region" || !state.region) return;
-    if (state.regionWords && state.region.point) lay(pen, sheetOf(state.regionWords.mask, masked([255, 255, 255])), width, height, false);
+  }
+
+  function region(pen, scale, width, height) {
+    if (state.regionWords && state.region.point) lay(pen, sheetOf(state.regionWords.mask, masked([255, 255, 255])), width, height);
     if (state.region.box) rectangle(pen, state.region.box.map((side) => side * scale));
   }
 
   function overlay(pen, mark, count, width, height) {
     const color = channels(colorOf(mark.number));
-    if (state.view === "attention") lay(pen, sheetOf(mark.attention, count === 1 ? hot : glowing(color)), width, height, true);
-    else lay(pen, sheetOf(mark[state.view], masked(color)), width, height, false);
+    if (state.view === "attention") lay(pen, sheetOf(mark.attention, count === 1 ? hot : glowing(color)), width, height);
+    else lay(pen, sheetOf(mark[state.view], masked(color)), width, height);
   }
 
-  function lay(pen, sheet, width, height, smooth) {
+  function lay(pen, sheet, width, height) {
     if (!sheet) return;
-    pen.imageSmoothingEnabled = smooth;
+    pen.imageSmoothingQuality = "high";
     pen.drawImage(sheet, 0, 0, width, height);
-    if (!smooth && sheet.width > width * 0.75) pen.drawImage(sheet, 0.7, 0.7, width, height);  // a thin edge, thicker
-    pen.imageSmoothingEnabled = true;
   }
 
   // box, number and score: a mask is known by its number, not by its color alone
@@ -134,7 +136,10 @@ flmm.parts.push((() => {
     if (region.box && (region.box[2] <= region.box[0] || region.box[3] <= region.box[1])) return;
     Object.assign(state, {region, regionWords: null, hidden: null, tab: "region"});
     if (state.source) send("region", {...region, source: state.source});
-    else draw("region");
+    else {
+      toast(t("nothing_said"));
+      draw("tab");
+    }
   }
 
   function take(file) {
@@ -178,8 +183,8 @@ flmm.parts.push((() => {
     const rows = state.marks.map((mark) => {
       const key = keyOf(mark.source, mark.phrase), on = state.wanted.has(key);
       const toggle = () => { state.wanted[on ? "delete" : "add"](key); draw("marks"); };
-      return make("li", {}, make("button", {type: "button", class: "mark", "aria-pressed": String(on), style: `--color: ${colorOf(mark.number)}; --on: ${inkOn(colorOf(mark.number))}`, onclick: toggle},
-        make("b", {}, String(mark.number)), make("span", {class: "words"}, mark.phrase.text), make("em", {title: `${t("box")} ${mark.box.map(Math.round).join(" ")}`}, mark.score.toFixed(2))));
+      return make("li", {}, make("button", {type: "button", class: "mark", title: t("figures", {score: mark.score.toFixed(2), box: mark.box.map(Math.round).join(" ")}), "aria-pressed": String(on), style: `--color: ${colorOf(mark.number)}; --on: ${inkOn(colorOf(mark.number))}`, onclick: toggle},
+        make("b", {}, String(mark.number)), make("span", {class: "words"}, mark.phrase.text), make("em", {}, mark.score.toFixed(2))));
     });
     $(".legend").replaceChildren(...(rows.length ? rows : [make("li", {class: "help"}, t("nothing_found"))]));
   }

@@ -2,6 +2,7 @@
 flmm.parts.push((() => {
   const {known, state, t, $, make, send, draw, busyWith, keyOf, colorOf, costOf} = flmm;
 
+  let timer = null;
   const markOf = (source, phrase) => state.marks.find((mark) => keyOf(mark.source, mark.phrase) === keyOf(source, phrase));
 
   // a phrase: shows or hides its mask, which is asked for the first time
@@ -32,12 +33,14 @@ flmm.parts.push((() => {
       place = phrase.end;
     }
     nodes.push(text_(source, text, place, text.length));
-    return make("p", {class: "text", onmouseup: (event) => picked(event.currentTarget, source, text)}, ...nodes);
+    const paragraph = make("p", {class: "text"}, ...nodes);
+    paragraph.picked = () => picked(paragraph, source, text);
+    return paragraph;
   }
 
   const text_ = (source, words, start, end) => make("span", {"data-start": start}, words.slice(start, end));
 
-  // words that were selected with the mouse can be found too
+  // words that were selected, with a mouse or a finger, can be found too
   function picked(paragraph, source, words) {
     document.querySelectorAll(".chosen").forEach((node) => node.remove());
     const selection = window.getSelection();
@@ -49,6 +52,7 @@ flmm.parts.push((() => {
     if (start < 0) start = words.indexOf(chosen);
     if (start < 0) return;
     const phrase = {start, end: start + chosen.length, text: chosen};
+    if (phrase.end - phrase.start === words.trim().length) return;
     paragraph.after(make("button", {type: "button", class: "plain chosen", onclick: (event) => { event.target.remove(); press(source, phrase); }}, `${t("chosen")}: ${chosen}`));
   }
 
@@ -66,6 +70,13 @@ flmm.parts.push((() => {
     if (one.speaking) return make("article", {}, question, make("p", {class: "text speaking"}, one.text, make("i", {class: "caret"})));
     const foot = make("footer", {}, make("button", {type: "button", class: "plain small", onclick: () => all(one.source, one.phrases)}, t("all")), make("small", {}, one.cost ? costOf(one.cost) : ""));
     return make("article", {}, question, text(one), ...(one.cut ? [make("small", {class: "cut"}, `… ${t("cut")}`)] : []), foot);
+  }
+
+  // says what to do first; the step that is next is marked
+  function steps() {
+    const now = state.pictures.shown ? 1 : 0;
+    return make("ol", {class: "steps"}, ...["step_picture", "step_ask", "step_click"].map((name, step) =>
+      make("li", {class: step < now ? "done" : step === now ? "now" : "", "aria-current": step === now ? "step" : false}, t(name))));
   }
 
   function ask(question) {
@@ -86,14 +97,20 @@ flmm.parts.push((() => {
       });
       $("[data-act=stop]").addEventListener("click", () => send("stop"));
       $("[data-act=reset]").addEventListener("click", () => { state.wanted.clear(); Object.assign(state, {regionWords: null, hidden: null, look: null, heat: null, heads: null, source: null}); send("reset"); });
+      document.addEventListener("selectionchange", () => {
+        const node = window.getSelection().anchorNode, paragraph = node && node.parentElement && node.parentElement.closest("#flmm .text");
+        clearTimeout(timer);
+        if (paragraph && paragraph.picked) timer = setTimeout(paragraph.picked, 250);
+      });
       $(".proposals").replaceChildren(...known.questions.map((question) => make("button", {type: "button", class: "chip", onclick: () => ask(question)}, question)));
     },
     draw(changed) {
       $("form.ask [type=submit]").hidden = busyWith("ask");
       $("[data-act=stop]").hidden = !busyWith("ask");
+      $("[data-act=reset]").hidden = !state.talk.turns.length && !state.talk.sentences.length;
       if (changed && !["talk", "marks", "pictures"].includes(changed)) return;
       const turns = $(".turns"), down = turns.scrollHeight - turns.scrollTop - turns.clientHeight < 80;
-      turns.replaceChildren(...(state.talk.turns.length ? state.talk.turns.map(turn) : [make("p", {class: "help"}, t("empty"))]));
+      turns.replaceChildren(...(state.talk.turns.length ? state.talk.turns.map(turn) : [steps()]));
       if (down || changed === "talk") turns.scrollTop = turns.scrollHeight;
       const last = state.talk.turns.filter((one) => one.source).at(-1);
       const sources = [...state.talk.turns, ...state.talk.sentences].filter((one) => one.source).map((one) => String(one.source));

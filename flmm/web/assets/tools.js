@@ -1,7 +1,9 @@
 // The tabs: a typed sentence, a region and its words, attention layer by layer.
 flmm.parts.push((() => {
-  const {known, state, t, $, $$, make, send, draw, parts, keyOf, warm, tinted} = flmm;
+  const {known, state, t, $, $$, make, send, draw, toast, parts, keyOf, warm, tinted} = flmm;
   const talk = () => parts[1];
+  const LEFT = 26, TOP = 20;  // room for the numbers of layers and heads, in pixels
+  const PLACES = {region: ".region", hidden: ".hidden", look: ".looked", heads: ".multiples"};  // what came is scrolled to
   let timer = null, spoken = 0;
 
   const texts = () => [...state.talk.turns, ...state.talk.sentences].filter((one) => one.source);
@@ -92,34 +94,54 @@ flmm.parts.push((() => {
   function said() {
     for (const [name, count] of [["layer", known.layers], ["head", known.heads]]) {
       const value = numberOf(name);
-      $(`[name=${name}-is]`).textContent = value === "mean" ? t("mean") : `${value + 1} ${t("of")} ${count}`;
+      $(`[name=${name}-is]`).textContent = value === "mean" ? t("mean") : `${value} (0–${count - 1})`;
     }
     const text = current(), select = $("[name=phrase]"), kept = select.value;
     const phrases = text ? text.phrases : [];
     select.replaceChildren(make("option", {value: ""}, t("whole")), ...phrases.map((one) => make("option", {value: `${one.start} ${one.end}`}, one.text)));
     if ([...select.options].some((one) => one.value === kept)) select.value = kept;
     const found = state.heat;
-    $(".peak").textContent = found ? `${found.text.length > 40 ? t("whole") : found.text}: ${t("peak", {lift: found.lift.toFixed(1), share: `${(100 * found.attention).toFixed(1)} %`})}` : "";
+    $(".peak").textContent = found ? t("peak", {text: phraseOf() ? found.text : t("whole"), lift: found.lift.toFixed(1), share: `${(100 * found.attention).toFixed(1)} %`}) : "";
   }
 
+  // small multiples: numbers of heads above, of layers at the left
   function multiples() {
     const found = state.heads, box = $(".multiples");
     box.hidden = !found;
     if (!found) return;
     const canvas = box.querySelector("canvas"), picture = new Image();
     picture.onload = () => {
-      const scale = Math.max(1, Math.floor(Math.min(720, box.clientWidth || 600) / picture.width));
-      Object.assign(canvas, {width: picture.width * scale, height: picture.height * scale});
-      const pen = canvas.getContext("2d");
+      const scale = (Math.min(720, box.clientWidth || 600) - LEFT) / picture.width, dense = window.devicePixelRatio || 1;
+      const width = picture.width * scale, height = picture.height * scale;
+      Object.assign(canvas, {width: (LEFT + width) * dense, height: (TOP + height) * dense});
+      canvas.style.width = `${LEFT + width}px`;
+      const pen = canvas.getContext("2d"), paint = getComputedStyle(canvas);
+      pen.scale(dense, dense);
+      const w = width / found.heads, h = height / found.layers;
       pen.imageSmoothingEnabled = false;
-      pen.drawImage(tinted(picture, (level) => [...warm(level), 255]), 0, 0, canvas.width, canvas.height);
-      const w = canvas.width / found.heads, h = canvas.height / found.layers;
-      const ring = ([layer, head], color) => { pen.strokeStyle = color; pen.lineWidth = 3; pen.strokeRect(head * w + 1.5, layer * h + 1.5, w - 3, h - 3); };
+      pen.drawImage(tinted(picture, (level) => [...warm(level), 255]), LEFT, TOP, width, height);
+      pen.fillStyle = paint.backgroundColor;
+      for (let head = 1; head < found.heads; head++) pen.fillRect(LEFT + head * w - 1, TOP, 2, height);
+      for (let layer = 1; layer < found.layers; layer++) pen.fillRect(LEFT, TOP + layer * h - 1, width, 2);
+      Object.assign(pen, {fillStyle: paint.color, font: "12px system-ui, sans-serif", textAlign: "center", textBaseline: "middle"});
+      const each = (size, least) => Math.ceil(least / size);
+      for (let head = 0; head < found.heads; head += each(w, 18)) pen.fillText(head, LEFT + (head + 0.5) * w, TOP / 2);
+      for (let layer = 0; layer < found.layers; layer += each(h, 14)) pen.fillText(layer, LEFT / 2, TOP + (layer + 0.5) * h);
+      const ring = ([layer, head], color) => { pen.strokeStyle = color; pen.lineWidth = 3; pen.strokeRect(LEFT + head * w + 1.5, TOP + layer * h + 1.5, w - 3, h - 3); };
       ring(found.sharpest, "rgb(86, 180, 233)");
       const chosen = [numberOf("layer"), numberOf("head")];
       if (!chosen.includes("mean")) ring(chosen, "#fff");
     };
     picture.src = found.maps;
+  }
+
+  function chooseMap(event) {
+    const area = event.target.getBoundingClientRect(), {layers, heads} = state.heads;
+    const x = event.clientX - area.left - LEFT, y = event.clientY - area.top - TOP;
+    if (x < 0 || y < 0) return;
+    $("[name=layer]").value = Math.floor(y / (area.height - TOP) * layers);
+    $("[name=head]").value = Math.floor(x / (area.width - LEFT) * heads);
+    heat();
   }
 
   function listen() {
@@ -139,20 +161,18 @@ flmm.parts.push((() => {
     $("form.say").addEventListener("submit", (event) => { event.preventDefault(); spoken = state.talk.sentences.length + 1; send("say", {text: $("[name=sentence]").value, phrases: $("[name=phrases]").value}); });
     $("form.box").addEventListener("submit", (event) => {
       event.preventDefault();
-      const box = $("[name=coordinates]").value.split(/[\s,;]+/).filter(Boolean).map(Number);
-      if (box.length) Object.assign(state, {region: {box}, hidden: null});
-      if (state.source && state.region) send("region", {...state.region, source: state.source});
+      const typed = $("[name=coordinates]").value.trim(), box = typed.split(/[\s,;]+/).map(Number);
+      if (typed && (box.length !== 4 || !box.every(Number.isFinite))) return toast(t("no_region"));
+      if (typed) Object.assign(state, {region: {box}, hidden: null});
+      if (!state.source) return toast(t("nothing_said"));
+      if (!state.region) return toast(t("no_region"));
+      send("region", {...state.region, source: state.source});
     });
     $("[data-act=hide]").addEventListener("click", () => send("hide", {...(state.region || {}), source: state.source}));
     $("[data-act=look]").addEventListener("click", () => send("look", {box: boxNow(), source: state.source}));
     for (const name of ["layer", "head", "phrase"]) $(`[name=${name}]`).addEventListener("input", heat);
     $("[data-act=grid]").addEventListener("click", () => send("heads", {source: state.source, phrase: phraseOf()}));
-    $(".multiples canvas").addEventListener("click", (event) => {
-      const area = event.target.getBoundingClientRect();
-      $("[name=layer]").value = Math.floor((event.clientY - area.top) / area.height * state.heads.layers);
-      $("[name=head]").value = Math.floor((event.clientX - area.left) / area.width * state.heads.heads);
-      heat();
-    });
+    $(".multiples canvas").addEventListener("click", chooseMap);
   }
 
   return {
@@ -179,6 +199,7 @@ flmm.parts.push((() => {
       looked();
       said();
       if (!changed || ["heads", "heat", "tab"].includes(changed)) multiples();
+      if (PLACES[changed]) setTimeout(() => $(PLACES[changed]).scrollIntoView({block: "nearest"}), 100);  // once its pictures are in
     },
   };
 })());

@@ -1,0 +1,47 @@
+"""The truth about the shapes pictures, against which the pictures of the docs are checked before they are shown."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flmm.config import annotation_files
+from flmm.datasets.captions import Caption, read_captions, segment_map
+
+
+def narratives(root: Path) -> dict[str, list[Caption]]:
+    """The texts about each validation picture; the first one is its caption in reading order."""
+    found: dict[str, list[Caption]] = defaultdict(list)
+    for caption in read_captions(*annotation_files(root, "png_val")):
+        found[caption.file_name].append(caption)
+    return found
+
+
+def segments(root: Path, caption: Caption) -> np.ndarray:
+    """The segment of each pixel [H, W]."""
+    return segment_map(root / "annotations/panoptic_val2017" / caption.segm_file)
+
+
+def described(caption: Caption) -> list[Sequence[int]]:
+    """The segments of each phrase of a caption."""
+    return [segment.ids for segment in caption.segments if segment.is_phrase]
+
+
+def same(text: str, other: str) -> bool:
+    """Whether two texts are the same but for the full stop."""
+    return text.rstrip(" .") == other.rstrip(" .")
+
+
+def masks_right(grounding: Any, ids: np.ndarray, phrases: Iterable[Sequence[int]], least: float) -> bool:
+    """Whether the mask of every phrase reaches an IoU with its segments."""
+    truth = [np.isin(ids, phrase) for phrase in phrases]
+    return all(iou(*pair) >= least for pair in zip(grounding.masks, truth, strict=True))
+
+
+def iou(mask: np.ndarray, truth: np.ndarray) -> float:
+    """Intersection over union of two masks [H, W]."""
+    return float((mask & truth).sum() / max(1, (mask | truth).sum()))
