@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import os
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,7 +53,7 @@ def download(url: str, path: Path, sha256: str | None = None, pause: float = PAU
         pause: Seconds between tries.
 
     Raises:
-        ValueError: The checksum is another one; the file is removed.
+        ValueError: The checksum is another one, and the file is removed; or the disk is full.
         OSError: The server refuses, or the transfer broke in every try.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,13 +110,27 @@ def _receive(answer: Any, part: Path, tag: Path, have: int) -> None:
     else:
         tag.unlink(missing_ok=True)  # nothing would tell whether the rest is of the same version
     bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=None)
-    with part.open("ab" if have else "wb") as file, bar:
+    with _naming(part), part.open("ab" if have else "wb") as file, bar:
         while block := answer.read(_BLOCK):
             file.write(block)
+            file.flush()  # a full disk is noticed here
             have += len(block)
             bar.update(len(block))
     if total is not None and have < total:
         raise IncompleteError(f"{have} of {total} bytes came")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file that a full disk, or one that cannot be written, stopped."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+            raise
+        raise ValueError(
+            f"{path} cannot be written ({error.strerror}): make room and run the command again, it goes on"
+        ) from error
 
 
 def _check_room(folder: Path, needed: int) -> None:
@@ -144,7 +160,7 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
         The files.
 
     Raises:
-        ValueError: It is no zip file, is damaged, or a member would leave the folder or is a link.
+        ValueError: It is no zip file, is damaged, a member would leave the folder or is a link, or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -178,6 +194,9 @@ def _is_there(info: zipfile.ZipInfo, path: Path) -> bool:
 def _extract(source: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    with source.open(info) as content, part.open("wb") as file:
-        shutil.copyfileobj(content, file, _BLOCK)
-    os.replace(part, path)
+    try:
+        with _naming(path), source.open(info) as content, part.open("wb") as file:
+            shutil.copyfileobj(content, file, _BLOCK)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

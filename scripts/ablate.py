@@ -62,7 +62,7 @@ def figure(row: str, args: argparse.Namespace) -> float:
     if row not in ROWS:
         raise ValueError(f"no row {row!r}; there are {', '.join(ROWS)}")
     folder = Path(args.output, row)
-    config = write_config(row, args.base, folder)
+    config = write_config(row, args.base, Path(args.output, "configs"))  # a training writes a config into its folder
     checkpoint = trained(config, folder, args.cfg_options)
     evaluate = ["scripts/multiprocess_eval_png.py", config, "--checkpoint", checkpoint, "--data-root", args.data_root]
     limit = ["--limit", args.limit] if args.limit else []

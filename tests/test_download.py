@@ -189,6 +189,19 @@ def test_unpacking_goes_on(tmp_path):
     assert (tmp_path / "a/two.txt").read_text() == "two"
 
 
+def test_a_disk_that_fills_up_is_named_and_nothing_half_written_is_left(server, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("pictures/1.jpg", b"1")
+    monkeypatch.setattr("flmm.download.shutil.copyfileobj", full)
+    with pytest.raises(ValueError, match=r"1\.jpg cannot be written \(No space left on device\): make room and run"):
+        unpack(archive, tmp_path)
+    assert list((tmp_path / "pictures").iterdir()) == []
+
+
 def test_a_data_set(server, tmp_path, capsys):
     inner = zipped(("panoptic_val2017/1.png", "picture"))
     server.files["p.zip"] = zipped(

@@ -99,10 +99,11 @@ def run(args: argparse.Namespace) -> int:
     if missing := [f"--{name}" for name in chosen.needs if getattr(args, name) is None]:
         raise ValueError(f"{args.format} needs {', '.join(missing)}: SOURCE is {chosen.source}")
     notes, root = Notes(), args.root or args.out.parent
-    count = write_lines(_named(chosen.convert(args, notes), args.source), args.out, root)
+    count = write_lines(_named(chosen.convert(args, notes), args.source), args.out, root, notes)
     print(f"{args.out}: {count} lines")
     for reason, number in notes.counts.most_common():
-        print(f"- left out: {number} {reason}")
+        if number:
+            print(f"- left out: {number} {reason}")
     option = f" --root {args.root}" if args.root else ""
     print(f"next: flmm data check {args.out}{option}")
     return 0
@@ -117,3 +118,5 @@ def _named(lines: Iterator[Line], source: Path) -> Iterator[Any]:
         raise ValueError(
             f"{source} has another format than it should ({what}): is it the one that --help says?"
         ) from error
+    except ValueError as error:  # a number that is none, deep in the file
+        raise ValueError(str(error) if str(source) in str(error) else f"{source}: {error}") from error

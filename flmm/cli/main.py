@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MENDABLE as error:
         print(f"flmm {name}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"flmm {name}: stopped", file=sys.stderr)
+        return 130
 
 
 def _no_command(words: list[str]) -> int:

@@ -29,7 +29,9 @@ def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> 
     root, report = Path(root), Report(sample)
     if root.exists() and not root.is_dir():
         report.broken(
-            root, "a file, not a folder", "name a folder laid out like data/coco, or one that holds such folders"
+            root,
+            "neither a folder nor a .jsonl file",
+            "name a folder laid out like data/coco, one that holds such folders, or your unpacked FILE.jsonl",
         )
         return report
     layouts = [root] if is_layout(root) else [path for path in sorted(root.glob("*")) if is_layout(path)]

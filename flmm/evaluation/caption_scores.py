@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from flmm.evaluation.gcg import Similarity, exact_similarity
 
-INSTALL = "install it: pip install 'flmm[captions]'"
 Texts = Mapping[Any, Sequence[str]]
 
 
@@ -28,17 +27,15 @@ def caption_scores(captions: Mapping[Any, str], references: Texts) -> tuple[dict
         `METEOR` and `CIDEr` in percent, None for what cannot be computed here, and why, in words.
     """
     scores: dict[str, float | None] = {"METEOR": None, "CIDEr": None}
-    if find_spec("pycocoevalcap") is None:
-        return scores, [f"METEOR and CIDEr need pycocoevalcap: {INSTALL}"]
     if not captions:
         return scores, ["METEOR and CIDEr: there is no caption"]
     from pycocoevalcap.cider.cider import Cider
 
     guesses, truths = ({image: list(texts[image]) for image in captions} for texts in (_single(captions), references))
-    if shutil.which("java") is None:
+    if problem := _java_problem():
         scores["CIDEr"] = 100 * float(Cider().compute_score(_words(truths), _words(guesses))[0])
         return scores, [
-            "METEOR needs Java, and there is no `java` on the PATH: install a Java runtime",
+            f"METEOR needs Java, and {problem}: install a Java runtime",
             "CIDEr is of words split without Java's Penn Treebank tokenizer: figures may differ in the first decimal",
         ]
     from pycocoevalcap.meteor.meteor import Meteor
@@ -53,11 +50,26 @@ def caption_scores(captions: Mapping[Any, str], references: Texts) -> tuple[dict
     return scores, []
 
 
+def _java_problem() -> str:
+    """Say why no Java program can be run here; empty when one can."""
+    java = shutil.which("java")
+    if java is None:
+        return "there is no `java` on the PATH"
+    try:
+        status = subprocess.run([java, "-version"], capture_output=True, timeout=60).returncode
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{java} does not run ({error})"
+    return f"`{java} -version` ends with status {status}" if status else ""
+
+
 def _single(captions: Mapping[Any, str]) -> dict[Any, list[str]]:
     return {image: [caption] for image, caption in captions.items()}
 
 
-_WORD = re.compile(r"\w+(?:[-./]\w+)*|'\w+")
+# numbers and times; abbreviations; "does n't", "can not"; joined words; 's, 're; signs that are words
+_WORD = re.compile(
+    r"\d+(?:[.,:/]\d+)+|(?:\w\.){2,}|\w+(?=n't\b)|n't\b|can(?=not\b)|\w+(?:[-./]\w+)*(?!n't)|'\w+|[&$%#]"
+)
 
 
 def _words(texts: Texts) -> dict[Any, list[str]]:

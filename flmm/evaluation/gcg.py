@@ -136,22 +136,24 @@ def average_precision50(predicted: Mapping[Any, Sequence[RLE]], annotated: Mappi
     """
     from pycocotools import mask as coco
 
-    def entries(masks: Mapping[Any, Sequence[RLE]], first: int) -> list[dict[str, Any]]:
-        flat = [(image, _bytes(mask)) for image in annotated for mask in masks.get(image, ())]
+    images = sorted(annotated, key=lambda image: (isinstance(image, str), image))  # the order decides about ties
+
+    def entries(masks: Mapping[Any, Sequence[RLE]]) -> list[dict[str, Any]]:
+        flat = [(number, _bytes(mask)) for number, image in enumerate(images) for mask in masks.get(image, ())]
         return [
-            {"id": i, "image_id": image, "category_id": 1, "segmentation": mask, "area": float(coco.area(mask))}
+            {"id": i, "image_id": number, "category_id": 1, "segmentation": mask, "area": float(coco.area(mask))}
             | {"iscrowd": 0, "score": 1.0}
-            for i, (image, mask) in enumerate(flat, first)
+            for i, (number, mask) in enumerate(flat, 1)  # pycocotools takes the id 0 for no match
         ]
 
-    truths, guesses = entries(annotated, 1), entries(predicted, 1)  # pycocotools takes the id 0 for no match
+    truths, guesses = entries(annotated), entries(predicted)
     if not truths:
         return None
-    value = _coco_ap50(list(annotated), truths, guesses) if guesses else 0.0
+    value = _coco_ap50(len(images), truths, guesses) if guesses else 0.0
     return 100 * max(value, 0.0)
 
 
-def _coco_ap50(images: list[Any], truths: list[dict[str, Any]], guesses: list[dict[str, Any]]) -> float:
+def _coco_ap50(images: int, truths: list[dict[str, Any]], guesses: list[dict[str, Any]]) -> float:
     from contextlib import redirect_stdout
     from io import StringIO
 
@@ -160,7 +162,7 @@ def _coco_ap50(images: list[Any], truths: list[dict[str, Any]], guesses: list[di
 
     def index(annotations: list[dict[str, Any]]) -> COCO:
         data = COCO()
-        known = [{"id": image, "height": 1, "width": 1} for image in images]  # read, but not used for RLE
+        known = [{"id": number, "height": 1, "width": 1} for number in range(images)]  # read, but not used for RLE
         data.dataset = {"images": known, "categories": [{"id": 1}], "annotations": annotations}
         data.createIndex()
         return data

@@ -246,6 +246,8 @@ class CheckedLoading:
         name, subfolder = pretrained_model_name_or_path, kwargs.get("subfolder", "")
         if "torch_dtype" in kwargs:  # the name in configs; transformers warns that its own is `dtype` now
             kwargs["dtype"] = kwargs.pop("torch_dtype")
+        if isinstance(kwargs.get("dtype"), str):  # "torch.float32" in the config that a training writes beside its logs
+            kwargs["dtype"] = kwargs["dtype"].removeprefix("torch.")
         where = f"{name}/{subfolder}" if subfolder else name
         if Path(name).is_dir():
             find_folder(name, subfolder)

@@ -92,7 +92,7 @@ def test_panoptic_narratives(folder):
     )
     pieces = [("In", []), ("the sky", ["256"]), ("a kite", ["5"]), (".", [])]
     segments = [{"utterance": words, "segment_ids": ids, "plural": False} for words, ids in pieces]
-    captions = save(folder / "png.json", [{"image_id": "1", "segments": segments}])
+    captions = save(folder / "png.json", 2 * [{"image_id": "1", "segments": segments}])
     options = ("--images", folder / "pictures", "--panoptic", panoptic, "--masks", folder / "pngs")
     assert convert(folder, "panoptic", captions, *options) == [("In the sky a kite .", {"the sky": 300, "a kite": 300})]
     entry = parse(next(read_lines(folder / "data.jsonl"))[2])
@@ -118,6 +118,21 @@ def test_refcoco_expressions(folder):
     assert masks == {"left cat": 4, "the cat": 16}
     assert others == []
     assert convert(folder, "refcoco", file, *options, "--split", "val") == [("dog.", {"dog": 600})]
+
+
+def test_what_cannot_be_drawn_is_left_out(folder, capsys):
+    file, captions = coco(folder)
+    content = json.loads(file.read_text())
+    more = [[[1, 1, 2, 2]], [[50, 50, 60, 50, 60, 60]], {"size": [20, 30], "counts": [600]}]
+    empty = [{"id": 9 + i, "image_id": 2, "category_id": 18, "segmentation": s} for i, s in enumerate(more)]
+    content["annotations"] += [*empty, {"id": 20, "image_id": 2, "category_id": 17, "bbox": [40, 2, 5, 5]}]
+    content["annotations"][0]["segmentation"].append([3, 3, 4, 4])  # beside a sound polygon
+    save(file, content)
+    found = convert(folder, "coco", file, "--images", folder / "pictures")
+    assert found == [("cat. hot dog.", {"cat": 20, "hot dog": 20}), ("dog. hot dog. cat.", {"dog": 600})]
+    printed = capsys.readouterr().out
+    assert "3 masks without a pixel" in printed
+    assert "1 annotations of instances.json without a mask or box" in printed
 
 
 def test_grefcoco_has_several_objects_or_none(folder):
@@ -194,21 +209,43 @@ def test_label_studio(folder, capsys):
             "type": "ellipselabels",
             "value": {"x": 50, "y": 50, "radiusX": 20, "radiusY": 20, "ellipselabels": ["o"]},
         },
-        {**size, "type": "keypointlabels", "value": {"x": 1, "y": 1, "keypointlabels": ["p"]}},
+        {**size, "type": "keypointlabels", "value": {"x": 1, "y": 1, "width": 0.5, "keypointlabels": ["p"]}},
+        {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"},
         {"type": "choices", "value": {"choices": ["x"]}},
     ]
     tasks = [
         {"data": {"image": "/data/upload/3/a.jpg"}, "annotations": [{"result": results}]},
         {"data": {"image": "/data/local-files/?d=b.jpg"}, "annotations": [{"was_cancelled": True, "result": results}]},
         {"data": {"text": "no picture"}, "annotations": []},
+        # the tool's folder is another one, and an upload has letters in front of its name
+        {"data": {"image": "/data/local-files/?d=photos/set/b.jpg"}, "annotations": [{"result": results[:1]}]},
+        {"data": {"image": "/data/upload/3/0a1b2c3d-b.jpg"}, "annotations": [{"result": results[1:2]}]},
     ]
-    ((text, masks),) = convert(
+    (text, masks), local, upload = convert(
         folder, "label-studio", save(folder / "export.json", tasks), "--images", folder / "pictures"
     )
+    assert local == ("cat.", {"cat": 16})
+    assert upload == ("box. thing.", {"box": 36, "thing": 36})
     assert text == "cat. box. thing. turned. sky. o."
     assert (masks["cat"], masks["box"], masks["thing"], masks["turned"], masks["sky"]) == (16, 36, 36, 36, 15)
     assert masks["o"] == pytest.approx(np.pi * 6 * 4, rel=0.1)
-    assert "1 tasks without a picture" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 tasks without a picture" in printed
+    assert "1 results of the type 'relation'" in printed
+    assert "1 results of the type 'keypointlabels'" in printed
+
+
+def test_a_picture_of_another_size_than_its_annotation_is_named(folder):
+    value = {"points": [[0, 0], [50, 0], [50, 50]], "polygonlabels": ["cat"]}
+    result = {"original_width": 60, "original_height": 40, "type": "polygonlabels", "value": value}
+    task = {"data": {"image": "a.jpg"}, "annotations": [{"result": [result]}]}
+    out = folder / "data.jsonl"
+    source = save(folder / "export.json", [task])
+    words = ["data", "convert", "label-studio", source, "--images", folder / "pictures", "--out", out]
+    assert main(list(map(str, words))) == 0
+    (fault,) = [finding.text for finding in check_file(out).findings if finding.state == "broken"][:1]
+    assert "20 x 30" in fault
+    assert "40 x 60" in fault
 
 
 def test_brushes_that_are_cut_are_refused():
@@ -226,10 +263,15 @@ def test_cvat(folder):
       <polygon label="cat" points="{points}"/><box label="box" xtl="6" ytl="2" xbr="10" ybr="4"/>
       <mask label="sky" rle="2, 2, 2" left="4" top="3" width="3" height="2"/>
       <ellipse label="o" cx="15" cy="10" rx="6" ry="4"/><points label="p" points="1,1"/><tag label="day"/>
+      <box label="turned" xtl="18" ytl="5" xbr="24" ybr="9" rotation="90"/>
     </image><image id="1" name="b.jpg" width="30" height="20"/></annotations>"""
     ((text, masks),) = convert(folder, "cvat", save(folder / "annotations.xml", xml), "--images", folder / "pictures")
-    assert text == "cat. box. sky. o."
+    assert text == "cat. box. sky. o. turned."
     assert (masks["cat"], masks["box"], masks["sky"]) == (16, 8, 2)
+    entry = parse(next(read_lines(folder / "data.jsonl"))[2])
+    turned = open_entry(entry, folder)[1][entry.words.index("turned")]
+    assert turned[4:10, 19:23].all()  # 4 wide and 6 high around (21, 7)
+    assert turned.sum() == 24
     assert masks["o"] == pytest.approx(np.pi * 6 * 4, rel=0.1)
 
 
@@ -237,7 +279,7 @@ def test_flickr30k(folder, capsys):
     said = "[/EN#1/people Two men] look at [/EN#2/clothing/other a hat] under [/EN#0/notvisual the sky] .\n\n"
     save(folder / "Sentences/a.txt", said)
     boxes = "".join(
-        f"<object><name>{name}</name><bndbox><xmin>{x}</xmin><ymin>0</ymin><xmax>{x + 4}</xmax><ymax>5</ymax>"
+        f"<object><name>{name}</name><bndbox><xmin>{x + 1}</xmin><ymin>1</ymin><xmax>{x + 4}</xmax><ymax>5</ymax>"
         "</bndbox></object>"
         for name, x in (("1", 0), ("1", 10), ("2", 20))
     )
@@ -255,7 +297,7 @@ def test_a_folder_of_masks(folder, capsys):
     for path in ("masks/a/the_cat.png", "masks/a/a mat.png", "masks/b__dog.png", "masks/b__dog2.png"):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask if "2" not in path else mask[::-1]).save(folder / path)
-    save(folder / "pictures/a.txt", "The cat sits on a mat.\n")
+    save(folder / "pictures/a.txt", "\ufeffThe cat sits on a mat.\r\n")  # as Windows' editor saves it
     Image.new("RGB", SIZE[::-1]).save(folder / "pictures/c.jpg")
     found = convert(folder, "folder", folder / "pictures", "--masks", folder / "masks")
     assert found == [("The cat sits on a mat.", {"a mat": 16, "The cat": 16}), ("dog.", {"dog": 32})]
@@ -279,6 +321,15 @@ def test_what_cannot_be_converted(folder, capsys):
     assert "nothing to write" in refused(folder, capsys, "cvat", save(folder / "x.xml", "<a/>"), *pictures)
     assert "no JSON export" in refused(folder, capsys, "label-studio", save(folder / "x.json", "{}"), *pictures)
     assert "lacks 'data'" in refused(folder, capsys, "label-studio", save(folder / "x.json", [{}]), *pictures)
+    assert "cannot be read (Is a directory)" in refused(folder, capsys, "cvat", folder, *pictures)
+    assert "cannot be read (Is a directory)" in refused(folder, capsys, "coco", folder, *pictures)
+    xml = save(folder / "x.xml", '<a><image name="a.jpg" width="wide" height="20"/></a>')
+    assert "x.xml: invalid literal" in refused(folder, capsys, "cvat", xml, *pictures)
+    (folder / "Sentences").mkdir()
+    (folder / "Sentences/a.txt").write_bytes("[/EN#1/other Ein Café]".encode("latin-1"))
+    save(folder / "Annotations/a.xml", "<annotation/>")
+    options = (*pictures, "--boxes", folder / "Annotations")
+    assert "a.txt is not in UTF-8" in refused(folder, capsys, "flickr30k", folder / "Sentences", *options)
     assert "no *.json in" in refused(folder, capsys, "labelme", folder / "pictures")
     assert "is not below" in refused(folder, capsys, "coco", file, *pictures)
     content = json.loads(file.read_text())

@@ -239,7 +239,7 @@ def refcoco(root, split="train"):
 
 def test_a_file_as_root(tmp_path):
     (tmp_path / "README.md").touch()
-    assert "a file, not a folder" in told(tmp_path / "README.md")
+    assert "neither a folder nor a .jsonl file" in told(tmp_path / "README.md")
 
 
 def test_names_are_never_cut_and_a_negative_sample_opens_all(root, capsys):

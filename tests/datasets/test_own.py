@@ -48,6 +48,17 @@ def folder(tmp_path):
     rgb = np.zeros((*SIZE, 3), dtype=np.uint8)
     rgb[:4] = (1, 2, 0)
     Image.fromarray(rgb).save(tmp_path / "panoptic.png")
+    Image.fromarray(ids).convert("RGB").save(tmp_path / "gray_as_rgb.png")
+    (tmp_path / "masks/set one").mkdir(parents=True)
+    Image.fromarray(ids).save(tmp_path / "masks/set one/ids.png")
+    mask = np.zeros(SIZE, dtype=np.uint8)
+    mask[:2] = 1
+    Image.fromarray(255 * mask).save(tmp_path / "white.png")
+    Image.fromarray(mask.astype(bool)).save(tmp_path / "bit.png")
+    palette = Image.fromarray(2 * mask).convert("P")
+    palette.putpalette([0, 0, 0, 9, 9, 9, 200, 0, 0])
+    palette.save(tmp_path / "palette.png")
+    Image.fromarray(255 * mask).save(tmp_path / "mask.jpg")
     return tmp_path
 
 
@@ -75,6 +86,11 @@ REGIONS = {
     "a PNG": ({"mask": "ids.png"}, 330),
     "a PNG and an id": ({"mask": "ids.png", "id": 9}, 30),
     "a panoptic PNG and an id": ({"mask": "panoptic.png", "id": 513}, 120),
+    "a gray level saved as RGB": ({"mask": "gray_as_rgb.png", "id": 9}, 30),
+    "black and white": ({"mask": "white.png"}, 60),
+    "one bit": ({"mask": "bit.png"}, 60),
+    "a palette entry": ({"mask": "palette.png", "id": 2}, 60),
+    "a path of Windows": ({"mask": "masks\\set one\\ids.png", "id": 9}, 30),
     "a box": ({"box": [1, 2, 4, 6]}, 12),
     "a box as mask": ({"mask": [1, 2, 4, 6]}, 12),
     "several": ({"masks": [runs(1), SQUARE, "ids.png"]}, 330 + 0),
@@ -187,6 +203,7 @@ BAD_FILES = {
     "escaping mask": (line({"text": "a cat", "mask": "../ids.png"}), "leaves"),
     "missing mask": (line({"text": "a cat", "mask": "none.png"}), "no image"),
     "transparent mask": (line({"text": "a cat", "mask": "alpha.png"}), "has the mode RGBA"),
+    "a lossy mask": (line({"text": "a cat", "mask": "mask.jpg"}), "mask.jpg is JPEG, which changes values"),
     "empty mask": (line({"text": "a cat", "mask": [50, 50, 60, 50, 60, 60]}), "A cat.* (is empty|has no pixel)"),
     "empty box": (line({"text": "a cat", "box": [3, 3, 3, 9]}), "has no pixel"),
     "a mask of words": (line({"text": "a cat", "mask": {"a": 1}}), "neither run lengths, polygons"),

@@ -87,6 +87,15 @@ def test_AP50():
     assert average_precision50({**cats, "not annotated": [stripe(0, 1)]}, cats) == pytest.approx(100)
 
 
+def test_AP50_takes_pictures_in_the_order_of_their_ids():
+    # all scores are 1: a wrong mask in the first picture costs precision everywhere, one in the last hardly any
+    annotated = {"b": [stripe(0, 5)], "a": [stripe(0, 5)], 3: [stripe(0, 5)]}
+    wrong = {name: [stripe(6, 9)] if name == 3 else masks for name, masks in annotated.items()}
+    assert average_precision50(wrong, annotated) == pytest.approx(100 * 2 / 3 * 67 / 101)
+    wrong = {name: [stripe(6, 9)] if name == "b" else masks for name, masks in annotated.items()}
+    assert average_precision50(wrong, annotated) == pytest.approx(100 * 67 / 101)
+
+
 def test_masks_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"sizes \[\(10, 10\), \(10, 11\)\]"):
         image_miou([stripe(0, 5, (10, 11))], [stripe(0, 5)])

@@ -104,9 +104,10 @@ def test_the_hub_is_asked_for_the_revision_that_is_named(monkeypatch, tmp_path):
     assert asked == [{"allow_patterns": None, "revision": "abc", "token": "t"}]
 
 
-def test_loading_info_is_still_available(llama, tmp_path):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, "torch.bfloat16"])  # the latter in a config that MMEngine writes
+def test_loading_info_is_still_available(llama, tmp_path, dtype):
     llama.save_pretrained(tmp_path)
-    model, info = TinyLlama.from_pretrained(str(tmp_path), output_loading_info=True, dtype=torch.bfloat16)
+    model, info = TinyLlama.from_pretrained(str(tmp_path), output_loading_info=True, dtype=dtype)
     assert model.dtype == torch.bfloat16
     assert not info["missing_keys"]
 

@@ -87,12 +87,13 @@ def test_a_figure_is_of_refined_masks_where_there_are_some(script, tmp_path, mon
         (tmp_path / row / "eval/png.json").write_text(json.dumps({"splits": {"val": content}}))
     calls = []
     given = script["figure"].__globals__
-    monkeypatch.setitem(given, "write_config", lambda row, base, folder: folder / "config.py")
+    # not into the row's folder: MMEngine writes a file of the same name there, whose dtypes are text
+    monkeypatch.setitem(given, "write_config", lambda row, base, folder: folder / f"{row}.py")
     monkeypatch.setitem(given, "trained", lambda config, folder, options: folder / "head.pth")
     monkeypatch.setitem(given, "call", calls.append)
     args = argparse.Namespace(output=tmp_path, base="base.py", cfg_options=[], data_root="data", limit=3)
     assert [script["figure"](row, args) for row in ("sam_mask", "unet_only")] == [60.0, 50.0]
-    assert calls[0][0] == "scripts/multiprocess_eval_png.py"
+    assert calls[0][:2] == ["scripts/multiprocess_eval_png.py", tmp_path / "configs/sam_mask.py"]
     assert calls[0][-2:] == ["--limit", 3]
     with pytest.raises(ValueError, match="no row 'sam'"):
         script["figure"]("sam", args)

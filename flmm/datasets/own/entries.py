@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from flmm.datasets.annotations import CURE
 from flmm.datasets.phrases import Span, find_phrases
 
 MAX_LINE = 64 << 20  # bytes; a line of a thousand large masks has a tenth of it
@@ -90,7 +89,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, int, bytes | None]]:
                 elif line.strip(b"\xef\xbb\xbf \t\r\n"):
                     yield number, position, line
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"no data file {path}: {CURE}") from error
+        raise FileNotFoundError(f"no data file {path}: check the path; the format is in docs/own_data.md") from error
 
 
 def _skip_line(file: BinaryIO) -> None:

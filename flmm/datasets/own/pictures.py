@@ -14,21 +14,29 @@ from flmm.datasets.own.entries import Entry
 from flmm.datasets.regions import as_mask, box_mask
 
 Size = tuple[int, int]
+LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
+PANOPTIC = np.array([1, 256, 65536])
 
 
 def inside(root: Path, path: str) -> Path:
-    """Return a path of a file below a folder.
+    """Return a path of a file below a folder; backslashes of Windows part folders where no such file is there.
 
     Raises:
+        FileNotFoundError: No such file.
         ValueError: When it leaves the folder, or its links run in a circle.
     """
     base = root.resolve()
     try:
         found = (base / path).resolve()
+        if "\\" in path and not found.exists():
+            found = (base / path.replace("\\", "/")).resolve()
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{path}: its links run in a circle ({error})") from error
     if not found.is_relative_to(base):
         raise ValueError(f"{path} leaves {root}: write paths inside it, or pass a folder that holds all files as root")
+    if not found.exists():
+        advice = "fetch it, and write its path" if "://" in path else "correct the path, or pass another folder as root"
+        raise FileNotFoundError(f"no image {path} in {root}: {advice}")
     return found
 
 
@@ -87,17 +95,23 @@ def _mask(region: Any, size: Size, segments: dict[str, np.ndarray]) -> np.ndarra
         raise ValueError(f"id {wanted!r} of {region['png']} is no whole number")
     mask = ids > 0 if wanted is None else ids == wanted
     if wanted is not None and not mask.any():
+        mask = ids == wanted * PANOPTIC.sum()  # a gray level in a file that was saved as RGB
+    if wanted is not None and not mask.any():
         known = ", ".join(map(str, np.unique(ids)[:10]))
         raise ValueError(f"{region['png']} has no pixel of id {wanted}; it has {known}")
     return mask
 
 
 def _read_segments(file: Path) -> np.ndarray:
-    """Return [H, W] values of a mask's PNG: gray levels, palette entries, or R + 256 G + 65536 B."""
+    """Return [H, W] values of a mask's PNG: gray levels, palette entries, or R + 256 G + 65536 B.
+
+    Raises:
+        ValueError: It is transparent, or its format changes values.
+    """
     image = read_image(file)
+    if image.format in LOSSY:
+        raise ValueError(f"{file} is {image.format}, which changes values near every edge: save a mask as PNG")
     if image.mode in ("RGBA", "LA", "PA", "CMYK"):
         raise ValueError(f"{file} has the mode {image.mode}: save a mask as gray, palette or RGB without transparency")
-    values = np.asarray(image)
-    if values.ndim == 3:
-        values = values.astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)
-    return values.astype(np.int64)
+    values = np.asarray(image).astype(np.int64)
+    return values if values.ndim == 2 else values @ PANOPTIC

@@ -30,7 +30,7 @@ def instances(file: Path, images: Path, notes: Notes, captions: Path | None = No
     for image in content["images"]:
         size, labeled = (image["height"], image["width"]), found.get(image["id"], [])
         if captions is None:
-            yield by_label(Line(images / image["file_name"], size=size), labeled)
+            yield by_label(Line(images / image["file_name"], size=size), labeled, notes)
             continue
         for text in dict.fromkeys(said.get(image["id"], [])):
             line = _mentions(Line(images / image["file_name"], text, size=size), labeled)
@@ -58,13 +58,20 @@ def _region(annotation: dict[str, Any], file: Path, notes: Notes) -> Any:
     if annotation.get("iscrowd"):
         notes.skip("crowds")
         return None
-    if annotation.get("segmentation"):
-        return annotation["segmentation"]
+    if segmentation := _drawable(annotation.get("segmentation")):
+        return segmentation
     if annotation.get("bbox"):
         x, y, width, height = annotation["bbox"]
         return {"box": [x, y, x + width, y + height]}
     notes.skip(f"annotations of {file.name} without a mask or box")
     return None
+
+
+def _drawable(segmentation: Any) -> Any:
+    """Return a segmentation without the polygons of one or two points that some files have."""
+    if not isinstance(segmentation, list):
+        return segmentation
+    return [part for part in segmentation if not isinstance(part, list) or len(part) >= 6]
 
 
 def _mentions(line: Line, labeled: list[tuple[str, Any]]) -> Line:

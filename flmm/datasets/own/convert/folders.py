@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from flmm.datasets.own.convert.figures import read_xml
-from flmm.datasets.own.convert.lines import PICTURES, Line, Notes, by_label, files_of, grouped
+from flmm.datasets.own.convert.lines import PICTURES, Line, Notes, by_label, files_of, grouped, read_words
 
 
 def flickr30k(sentences: Path, annotations: Path, images: Path, notes: Notes) -> Iterator[Line]:
     """Flickr30k Entities: every sentence is a line, its phrases are the entities with boxes."""
     for file in files_of(sentences, "*.txt"):
-        boxes = _boxes(annotations / f"{file.stem}.xml")
-        for sentence in dict.fromkeys(file.read_text(encoding="utf-8").splitlines()):
+        root = read_xml(annotations / f"{file.stem}.xml")
+        size, boxes = _size(root), _boxes(root)
+        for sentence in dict.fromkeys(read_words(file).splitlines()):
             if sentence.strip():
-                yield _entities(Line(images / f"{file.stem}.jpg"), sentence, boxes, notes)
+                yield _entities(Line(images / f"{file.stem}.jpg", size=size), sentence, boxes, notes)
 
 
 _ENTITY = re.compile(r"\[/EN#(\d+)(?:/\S+)* ([^\]]*)\]")
@@ -38,15 +40,20 @@ def _entities(line: Line, sentence: str, boxes: dict[str, list[Any]], notes: Not
     return line
 
 
-def _boxes(file: Path) -> dict[str, list[Any]]:
-    """Return the boxes of each entity of a picture."""
+def _size(root: ET.Element) -> tuple[int, int] | None:
+    sides = [int(root.findtext(f"size/{name}", "0")) for name in ("height", "width")]
+    return (sides[0], sides[1]) if all(sides) else None
+
+
+def _boxes(root: ET.Element) -> dict[str, list[Any]]:
+    """Return the boxes of each entity of a picture; the file counts pixels from 1, first and last included."""
     found: dict[str, list[Any]] = {}
-    for thing in read_xml(file).iter("object"):
+    for thing in root.iter("object"):
         box = thing.find("bndbox")
         if box is not None:
-            sides = [int(box.findtext(name, "0")) for name in ("xmin", "ymin", "xmax", "ymax")]
+            left, top, right, bottom = (int(box.findtext(name, "0")) for name in ("xmin", "ymin", "xmax", "ymax"))
             for name in thing.findall("name"):
-                found.setdefault(name.text or "", []).append({"box": sides})
+                found.setdefault(name.text or "", []).append({"box": [left - 1, top - 1, right, bottom]})
     return found
 
 
@@ -63,18 +70,18 @@ def folder(images: Path, masks: Path, notes: Notes) -> Iterator[Line]:
         if not found:
             notes.skip("pictures without a mask")
         text = picture.with_suffix(".txt")
-        yield _described(Line(picture), text.read_text(encoding="utf-8").strip() if text.is_file() else "", found)
+        yield _described(Line(picture), read_words(text).strip() if text.is_file() else "", found, notes)
 
 
 def _escaped(name: str) -> str:
     return re.sub(r"([\[\]*?])", r"[\1]", name)
 
 
-def _described(line: Line, text: str, found: list[tuple[str, Any]]) -> Line:
+def _described(line: Line, text: str, found: list[tuple[str, Any]], notes: Notes) -> Line:
     """Phrases of the text that stands beside a picture; without one, the words of its masks are the text."""
     words = [(label.replace("_", " ").rstrip("0123456789 ") or label, region) for label, region in found]
     if not text:
-        return by_label(line, words)
+        return by_label(line, words, notes)
     line.text = text
     line.phrases = [{"text": label, "masks": several} for label, several in grouped(words).items()]
     return line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,8 @@ from urllib.parse import parse_qs, unquote, urlparse
 
 import numpy as np
 
-from flmm.datasets.own.convert.figures import ellipse
-from flmm.datasets.own.convert.lines import PICTURES, Line, Notes, by_label, read_json
+from flmm.datasets.own.convert.figures import ellipse, rectangle, turned
+from flmm.datasets.own.convert.lines import PICTURES, Line, Notes, by_label, picture, read_json
 from flmm.masks import encode_mask
 
 
@@ -28,10 +27,16 @@ def label_studio(source: Path, images: Path, notes: Notes) -> Iterator[Line]:
             notes.skip("tasks without a picture")
             continue
         results = [r for a in task.get("annotations", []) if not a.get("was_cancelled") for r in a["result"]]
-        found = [
-            (label, region) for result in results if (region := _studio(result, notes)) for label in _labels(result)
-        ]
-        yield by_label(Line(images / _local(url)), found)
+        shapes = [(result, region) for result in results if (region := _studio(result, notes))]
+        size = next(((r["original_height"], r["original_width"]) for r, _ in shapes), None)
+        found = [(label, region) for result, region in shapes for label in _labels(result)]
+        yield by_label(Line(_picture(images, url), size=size), found, notes)
+
+
+def _picture(images: Path, url: str) -> Path:
+    """Return the file of an address, if need be without the eight letters that an upload gets."""
+    path = _local(url)
+    return picture(images, path, re.sub(r"(^|/)[0-9a-f]{8}-([^/]*)$", r"\1\2", path))
 
 
 def _is_picture(value: Any) -> bool:
@@ -51,39 +56,28 @@ def _labels(result: dict[str, Any]) -> list[str]:
 
 
 def _studio(result: dict[str, Any], notes: Notes) -> Any:
-    """Return the region of a result; its sizes are percent of the picture."""
-    value, kind = result["value"], result["type"]
+    """Return the region of a result, whose sizes are percent of the picture; None for relations, points and others."""
+    value, kind = result.get("value", {}), result["type"]
     height, width = result.get("original_height"), result.get("original_width")
-    if not height or not width:
+    if not value or not height or not width:
+        notes.skip(f"results of the type {kind!r}")
         return None
     if "points" in value:
         return [[x * width / 100, y * height / 100] for x, y in value["points"]]
-    if value.get("format") == "rle" or "rle" in value:
+    if "rle" in value:
         return encode_mask(brush_mask(value["rle"], height, width))
-    if "radiusX" in value:
-        return ellipse(
-            value["x"] * width / 100,
-            value["y"] * height / 100,
-            value["radiusX"] * width / 100,
-            value["radiusY"] * height / 100,
-            value.get("rotation", 0),
-        )
-    if "width" in value:
-        return _rectangle(value, height, width)
+    if "radiusX" in value or "height" in value:
+        return _turnable(value, height / 100, width / 100)
     notes.skip(f"results of the type {kind!r}")
     return None
 
 
-def _rectangle(value: dict[str, Any], height: int, width: int) -> list[list[float]]:
-    """Corners of a rectangle that may be turned around its first corner."""
-    x, y = value["x"] * width / 100, value["y"] * height / 100
-    right, down = value["width"] * width / 100, value["height"] * height / 100
-    angle = math.radians(value.get("rotation") or 0)
-    sine, cosine = math.sin(angle), math.cos(angle)
-    return [
-        [x + a * cosine - b * sine, y + a * sine + b * cosine]
-        for a, b in ((0, 0), (right, 0), (right, down), (0, down))
-    ]
+def _turnable(value: dict[str, Any], down: float, right: float) -> list[list[float]]:
+    """Return corners of an ellipse or rectangle; the latter turns around its first corner."""
+    x, y, turn = value["x"] * right, value["y"] * down, value.get("rotation") or 0
+    if "radiusX" in value:
+        return ellipse(x, y, value["radiusX"] * right, value["radiusY"] * down, turn)
+    return turned(rectangle(x, y, x + value["width"] * right, y + value["height"] * down), x, y, turn)
 
 
 def brush_mask(rle: list[int], height: int, width: int) -> np.ndarray:

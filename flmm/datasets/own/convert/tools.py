@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from flmm.datasets.own.convert.figures import ellipse, pasted, read_xml
-from flmm.datasets.own.convert.lines import Line, Notes, by_label, files_of, read_json
+from flmm.datasets.own.convert.figures import ellipse, pasted, read_xml, rectangle, turned
+from flmm.datasets.own.convert.lines import Line, Notes, by_label, files_of, picture, read_json
 
 
 def labelme(source: Path, notes: Notes, images: Path | None = None) -> Iterator[Line]:
@@ -25,17 +25,16 @@ def labelme(source: Path, notes: Notes, images: Path | None = None) -> Iterator[
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             notes.skip("JSON files that are not of LabelMe")
             continue
-        picture = (images or file.parent) / str(content["imagePath"]).replace("\\", "/")
         height, width = content.get("imageHeight"), content.get("imageWidth")
         size = (int(height), int(width)) if height and width else None
-        line = Line(picture, size=size)
+        line = Line(picture(images or file.parent, str(content["imagePath"])), size=size)
         found = [(shape["label"], region) for shape in content["shapes"] if (region := _labelme(shape, size, notes))]
-        yield by_label(line, found)
+        yield by_label(line, found, notes)
 
 
 def _labelme(shape: dict[str, Any], size: tuple[int, int] | None, notes: Notes) -> Any:
     kind, points = shape.get("shape_type") or "polygon", shape["points"]
-    if kind == "polygon" and len(points) >= 3:
+    if kind in ("polygon", "rotation") and len(points) >= 3:
         return points
     if kind == "rectangle":
         return {"box": _corners(points)}
@@ -66,9 +65,9 @@ def cvat(source: Path, images: Path, notes: Notes) -> Iterator[Line]:
     """CVAT for images 1.1: an XML file; the labels of a picture are its text."""
     for image in read_xml(source).iter("image"):
         size = (int(image.attrib["height"]), int(image.attrib["width"]))
-        line = Line(images / image.attrib["name"], size=size)
+        line = Line(picture(images, image.attrib["name"]), size=size)
         found = [(shape.attrib["label"], region) for shape in image if (region := _cvat(shape, size, notes))]
-        yield by_label(line, found)
+        yield by_label(line, found, notes)
 
 
 def _cvat(shape: ET.Element, size: tuple[int, int], notes: Notes) -> Any:
@@ -76,7 +75,9 @@ def _cvat(shape: ET.Element, size: tuple[int, int], notes: Notes) -> Any:
     if shape.tag == "polygon":
         return [[float(side) for side in point.split(",")] for point in get("points", "").split(";")]
     if shape.tag == "box":
-        return {"box": [float(get(side, "nan")) for side in ("xtl", "ytl", "xbr", "ybr")]}
+        return _cvat_box(
+            [float(shape.attrib[side]) for side in ("xtl", "ytl", "xbr", "ybr")], float(get("rotation", 0))
+        )
     if shape.tag == "ellipse":
         x, y, radius_x, radius_y, turn = (float(get(side, 0)) for side in ("cx", "cy", "rx", "ry", "rotation"))
         return ellipse(x, y, radius_x, radius_y, turn)
@@ -90,3 +91,9 @@ def _cvat(shape: ET.Element, size: tuple[int, int], notes: Notes) -> Any:
     if shape.tag not in ("tag", "attribute"):
         notes.skip(f"shapes of the kind {shape.tag!r}")
     return None
+
+
+def _cvat_box(box: list[float], turn: float) -> Any:
+    """Return a box, or the corners of one that is turned around its center."""
+    x0, y0, x1, y1 = box
+    return turned(rectangle(*box), (x0 + x1) / 2, (y0 + y1) / 2, turn) if turn else {"box": box}
