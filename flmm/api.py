@@ -175,9 +175,15 @@ class GroundingModel:
         return push_head(self, name, private, message, license=license, metrics=metrics, example=example)
 
     def ground_reading(
-        self, reading: Reading, sample: dict[str, Any], picture: Image.Image, text: str, spans: list[Span]
+        self,
+        reading: Reading,
+        sample: dict[str, Any],
+        picture: Image.Image,
+        text: str,
+        spans: list[Span],
+        token_ids: Tensor | None = None,
     ) -> Grounding:
-        """Finds phrases of what the LMM has already read, or said; they count as present.
+        """Finds phrases of what the LMM has already read, or said.
 
         Args:
             reading: What was read of M phrases, in one picture.
@@ -185,10 +191,13 @@ class GroundingModel:
             picture: The picture itself.
             text: The text of the phrases.
             spans: M pairs (start, end) of its characters.
+            token_ids: [T_total] ids of the tokens of the phrases, which tell their presence; they count as present when
+                not given.
         """
         with torch.no_grad():
             (output,) = self.model.ground_readings([reading], [sample])
-        output["presence"] = torch.ones(len(spans))
+        known = token_ids is not None
+        output["presence"] = self.model.presence(reading, token_ids) if known else torch.ones(len(spans))
         return self._grounding(picture, text, spans, output, sample["meta_data"])
 
     def _text(self, sample: dict[str, Any]) -> tuple[str, list[Span]]:

@@ -15,3 +15,6 @@ TRIES, PAUSE = 5, 2.0  # of a transfer, and seconds between them
 
 # Width and height of the pictures that a grid is checked on: a padded square passes the first two.
 CHECKED_SIZES = ((640, 416), (500, 500), (900, 300), (300, 900))
+# Presence of a phrase below which it is marked. Of phrases that the embedded LMM reads, 3 % of those in the picture and
+# half of the others lie below: other words for what is there are unlikely too, so only the clearest cases are marked.
+UNLIKELY = 1e-3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Case:
         history: Turns before it, each {"role": "user" | "assistant", "text": ...}; a user's turn without an answer is
             asked.
         answer_contains: Texts that the answer must hold; letter case does not matter.
-        answer_not_contains: Texts that it must not hold.
+        answer_not_contains: Texts that it must not hold as whole words.
         expected_bbox: x0, y0, x1, y1 in pixels of what the answer is about; None when it is not known.
         enable_roi: Whether to look again at the first phrase.
         auto_topk: How many phrases of the answer are grounded.
@@ -66,27 +66,68 @@ def read_cases(file: str | Path) -> list[Case]:
     if not file.is_file():
         raise FileNotFoundError(f"no manifest {file}")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        samples = content["samples"]
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        samples = list(content["samples"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file} is no manifest ({error!r}): it must be JSON with a list 'samples' of cases"
         ) from error
-    known, cases = {one.name for one in fields(Case)}, []
-    for number, sample in enumerate(samples):
-        name = f"{file}: case {number} ({sample.get('id')!r})"
-        if unknown := sorted(set(sample) - known):
-            raise ValueError(f"{name} has unknown keys {unknown}: known are {sorted(known)}")
-        if missing := [key for key in ("id", "image_path", "question") if not sample.get(key)]:
-            raise ValueError(f"{name} lacks {missing}")
-        if not re.fullmatch(r"[\w.-]+", sample["id"]):
-            raise ValueError(f"{name}: an id names files, so it may hold letters, digits and . _ - only")
-        cases.append(Case(**sample))
+    cases = [_case(f"{file}: case {number}", sample) for number, sample in enumerate(samples)]
     if twice := {case.id for case in cases if [one.id for one in cases].count(case.id) > 1}:
         raise ValueError(f"{file}: the ids {sorted(twice)} are used twice")
     if not cases:
         raise ValueError(f"{file} holds no case")
     return cases
+
+
+def _case(name: str, sample: Any) -> Case:
+    """A case of a manifest; ValueError that begins with its name when it is none."""
+    known = {one.name for one in fields(Case)}
+    if not isinstance(sample, dict):
+        raise ValueError(f"{name} is {sample!r}, but must be an object with the keys {sorted(known)}")
+    name = f"{name} ({sample.get('id')!r})"
+    if unknown := sorted(set(sample) - known):
+        raise ValueError(f"{name} has unknown keys {unknown}: known are {sorted(known)}")
+    if missing := [key for key in ("id", "image_path", "question") if not sample.get(key)]:
+        raise ValueError(f"{name} lacks {missing}")
+    for key, (fits, form) in FORMS.items():
+        if key in sample and not fits(sample[key]):
+            raise ValueError(f"{name}: {key} is {sample[key]!r}, but must be {form}")
+    if not re.fullmatch(r"[\w.-]+", sample["id"]):
+        raise ValueError(f"{name}: an id names files, so it may hold letters, digits and . _ - only")
+    return Case(**sample)
+
+
+def _are(kind: type, values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
+def _is_history(turns: Any) -> bool:
+    """Whether turns have a role and a text, and every answer of the assistant has a question before it."""
+    if not _are(dict, turns) or not all(isinstance(turn.get("text"), str) for turn in turns):
+        return False
+    roles = [turn.get("role") for turn in turns]
+    before = ["assistant", *roles]
+    return set(roles) <= {"user", "assistant"} and ("assistant",) * 2 not in zip(before, roles, strict=False)
+
+
+def _is_box(box: Any) -> bool:
+    return _are(int | float, box) and len(box) == 4 and box[0] < box[2] and box[1] < box[3]  # type: ignore[arg-type]
+
+
+_TEXT = (lambda value: isinstance(value, str), "a text")
+_TEXTS = (lambda value: _are(str, value), "a list of texts")
+FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("id", "image_path", "question", "notes"), _TEXT),
+    **dict.fromkeys(("answer_contains", "answer_not_contains", "manual_failure_tags"), _TEXTS),
+    "history": (_is_history, 'a list of {"role": "user" or "assistant", "text": ...}, each answer behind its question'),
+    "expected_bbox": (
+        lambda value: value is None or _is_box(value),
+        "x0, y0, x1, y1 with x0 < x1 and y0 < y1, or null",
+    ),
+    "auto_topk": (lambda value: type(value) is int and value >= 0, "a number of phrases, 0 or more"),
+    "enable_roi": (lambda value: isinstance(value, bool), "true or false"),
+}
 
 
 def run_cases(
@@ -145,7 +186,7 @@ def _run(
     record: dict[str, Any] = {"answer": reply.text, "phrases": [one._asdict() for one in reply.phrases()]}
     tags, grounding = answer_tags(reply, case), None
     try:
-        grounding = reply.ground(reply.phrases()[: case.auto_topk]) if reply.phrases() else None
+        grounding = reply.ground(chosen) if (chosen := reply.phrases()[: case.auto_topk]) else None
     except (ValueError, RuntimeError) as error:
         tags.append("ground_error")
         record["ground_error"] = str(error)
@@ -177,11 +218,17 @@ def answer_tags(reply: Reply, case: Case) -> list[str]:
         "answer_empty": not text,
         "answer_cut": reply.cut,
         "answer_decoding_artifact": ARTIFACTS.search(reply.text) is not None,
-        "phrase_missing": bool(text) and not reply.phrases(),
+        "phrase_missing": bool(text) and case.expected_bbox is not None and not reply.phrases(),
         "answer_missing_required_text": any(one.lower() not in text for one in case.answer_contains),
-        "answer_contains_forbidden_text": any(one.lower() in text for one in case.answer_not_contains),
+        "answer_contains_forbidden_text": any(says(reply.text, one) for one in case.answer_not_contains),
     }
     return [tag for tag, applies in found.items() if applies]
+
+
+def says(text: str, words: str) -> bool:
+    """Tell whether a text holds some words as whole words: "snow" does not say "no"."""
+    apart = r"(?<![^\W\u3040-\u9fff]){}(?![^\W\u3040-\u9fff])"  # Chinese and Japanese do not part words
+    return re.search(apart.format(re.escape(words)), text, re.IGNORECASE) is not None
 
 
 def box_tags(

@@ -16,8 +16,8 @@ from flmm.chat.look import Look, region_box, second_prompt
 from flmm.chat.prompt import Picture, Prompt
 from flmm.chat.regions import Box
 from flmm.chat.reply import Reply
-from flmm.chat.streaming import Pieces, StopWhen
-from flmm.datasets.prompts import Turn
+from flmm.chat.streaming import Pieces, StopStrings, StopWhen
+from flmm.datasets.prompts import Turn, sayable
 from flmm.models.backbone import TooLongError
 
 MEMORY = 1 << 30
@@ -84,17 +84,17 @@ class Conversation:
             The reply, which is also added to `replies`.
 
         Raises:
-            ValueError: For an empty question; when pictures, history and reply are longer than the LMM's context.
+            ValueError: For an empty question; when pictures, history and reply are longer than the LMM's context; when
+                the conversation went on, or was reset, in another thread.
         """
         prompt = self._prompt(question)
-        self.replies.append(self._say(prompt, max_new_tokens, **generate))
-        self._forget()
-        return self.replies[-1]
+        return self._add(self._say(prompt, max_new_tokens, **generate))
 
     def stream(self, question: str | None = None, max_new_tokens: int = 200, **generate: Any) -> Iterator[str]:
         """Ask, and give the reply piece by piece; after the last piece it is in `replies`. Arguments as of `ask`.
 
-        Whoever stops iterating ends the reply and drops it; `stop` ends it and keeps what was said.
+        Whoever stops iterating ends the reply and drops it; `stop` ends it and keeps what was said. ValueError when
+        the conversation goes on or is reset meanwhile.
         """
         return self._pieces(self._prompt(question), max_new_tokens, generate)
 
@@ -108,7 +108,7 @@ class Conversation:
         Returns:
             The reply, which is also added to `replies`.
         """
-        token_ids = self.model.builder.tokenizer.encode(text, add_special_tokens=False)
+        token_ids = self.model.builder.tokenizer.encode(sayable(text, "the reply"), add_special_tokens=False)
         self.replies.append(Reply(self._prompt(question), token_ids))
         return self.replies[-1]
 
@@ -182,7 +182,7 @@ class Conversation:
 
     def _turn(self, question: str | None) -> Turn:
         question = self.model.builder.format.question if question is None else question
-        if not question.strip():
+        if not sayable(question, "the question").strip():
             raise ValueError("the question is empty: ask something about the picture")
         return Turn(question, len(self.pictures) - sum(turn.pictures for turn in self._turns()))
 
@@ -197,11 +197,12 @@ class Conversation:
         return prompt
 
     def _say(self, prompt: Prompt, max_new_tokens: int, **generate: Any) -> Reply:
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens={max_new_tokens}: a reply needs at least 1 token")
         self._stop.clear()
         tokenizer = self.model.builder.tokenizer
-        criteria = [*generate.pop("stopping_criteria", []), StopWhen(self._stop)]
-        if "stop_strings" in generate:
-            generate.setdefault("tokenizer", tokenizer)
+        ends = StopStrings(tokenizer.decode, generate.pop("stop_strings", None) or ())
+        criteria = [*generate.pop("stopping_criteria", []), StopWhen(self._stop), ends]
         rules = {"do_sample": False, "stopping_criteria": StoppingCriteriaList(criteria)} | generate
         try:
             answer = self.model.model.read.generate(prompt.sample(), max_new_tokens, self.memory, **rules)
@@ -210,13 +211,14 @@ class Conversation:
                 f"{error}. {len(self.replies)} replies and {len(self.pictures)} pictures come before the question: "
                 "`reset()` forgets the replies, a smaller max_new_tokens leaves more room"
             ) from error
-        ended = answer.next_id in tokenizer.all_special_ids or "stop_strings" in generate
+        ended = answer.next_id in tokenizer.all_special_ids or ends.found
         cut = self._stop.is_set() or (len(answer.token_ids) == max_new_tokens and not ended)
         return Reply(prompt, answer.token_ids.tolist(), answer if answer.attention else None, cut)
 
     def _pieces(self, prompt: Prompt, max_new_tokens: int, generate: dict[str, Any]) -> Iterator[str]:
         tokenizer = self.model.builder.tokenizer
         pieces = Pieces(lambda ids: tokenizer.decode(ids, skip_special_tokens=True).strip())
+        self._check_history(prompt)
         with ThreadPoolExecutor(1) as pool:
             said = pool.submit(self._say, prompt, max_new_tokens, streamer=pieces, **generate)
             said.add_done_callback(lambda _: pieces.queue.put(None))
@@ -225,10 +227,23 @@ class Conversation:
             finally:
                 self.stop()
             reply = said.result()
-        self.replies.append(reply)
-        self._forget()
+        self._add(reply)
         if rest := reply.text.removeprefix(pieces.sent):
             yield rest
+
+    def _add(self, reply: Reply) -> Reply:
+        self._check_history(reply.prompt)
+        self.replies.append(reply)
+        self._forget()
+        return reply
+
+    def _check_history(self, prompt: Prompt) -> None:
+        """Raise ValueError when the conversation went on, or was reset, after a question was asked."""
+        if prompt.turns[:-1] != tuple(self._turns()):
+            raise ValueError(
+                f"the conversation changed while {prompt.turns[-1].question!r} waited for its reply, which is dropped: "
+                "read a stream to its end (or close it) before the next question, and ask again"
+            )
 
     def _forget(self) -> None:
         """Give up what the oldest replies attended to, until the memory bound is kept."""

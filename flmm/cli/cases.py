@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     from flmm.evaluation.identity import model_identity
     from flmm.evaluation.tables import print_table
 
+    if args.limit is not None and args.limit < 1:
+        raise ValueError(f"--limit {args.limit}: ask at least 1 case")
     cases = read_cases(args.manifest)[: args.limit]
     old = None if args.compare is None else read_report(args.compare)
     config, head = named_model(args.config, args.checkpoint)

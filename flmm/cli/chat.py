@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flmm.cli.ground import doubt, writable
 from flmm.cli.model_options import add_model_options
 from flmm.cost import Cost, measured
 
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.question is None and (args.json or args.ground is not None):
         raise ValueError("--json and --ground are for scripts: give a --question with them")
+    if not all(question.strip() for question in args.question or ()):
+        raise ValueError("a --question is empty: ask something about the picture")
     pictures = [as_picture(path) for path in args.image]  # errors in what was typed come before the model is loaded
     with contextlib.redirect_stdout(sys.stderr):  # what loading reports is no part of the answer
         chat = load(args.config, args.checkpoint, args.device).chat(pictures, system=args.system)
@@ -57,28 +60,40 @@ def run(args: argparse.Namespace) -> int:
 
 
 def answer(chat: Conversation, args: argparse.Namespace) -> int:
-    """Asks the questions of the command line, grounds the last reply if wanted, prints."""
+    """Asks the questions of the command line, grounds the last reply if wanted, prints; 1 when that cannot be grounded.
+
+    Replies come first: words that cannot be grounded do not lose them.
+    """
     costs = []
     for question in args.question:
         with measured() as cost:
-            chat.ask(question, args.max_new_tokens)
+            reply = chat.ask(question, args.max_new_tokens)
         costs.append(cost)
-    reply = chat.replies[-1]
-    if args.ground is not None:
-        from flmm.cli.ground import writable
-
-        grounding = reply.ground(args.ground or None)
         if not args.json:
-            grounding.draw().save(writable(Path(args.out, "grounding.png")))
+            print(f"> {reply.question}\n{reply.text}{' ...' * reply.cut}\n({cost})")
+    error = ground(chat.replies[-1], args)
     if args.json:
         replies = [written(one, cost) for one, cost in zip(chat.replies, costs, strict=True)]
-        print(json.dumps({"images": args.image, "replies": replies}, ensure_ascii=False, indent=1))
+        content = {"images": args.image, "replies": replies, "error": error}
+        print(json.dumps(content, ensure_ascii=False, indent=1))
     else:
-        for one, cost in zip(chat.replies, costs, strict=True):
-            print(f"> {one.question}\n{one.text}{' ...' * one.cut}\n({cost})")
-        for line in grounded_lines(reply):
+        for line in grounded_lines(chat.replies[-1]):
             print(line)
-    return 0
+    if error:
+        print(f"error: {error}", file=sys.stderr)
+    return 1 if error else 0
+
+
+def ground(reply: Reply, args: argparse.Namespace) -> str | None:
+    """Grounds what --ground asks for; returns what is wrong with it."""
+    try:
+        if wanted := args.ground or (args.ground is not None and reply.phrases()):
+            grounding = reply.ground(wanted)
+            if not args.json:
+                grounding.draw().save(writable(Path(args.out, "grounding.png")))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def written(reply: Reply, cost: Cost) -> dict[str, Any]:
@@ -98,4 +113,5 @@ def written(reply: Reply, cost: Cost) -> dict[str, Any]:
 def grounded_lines(reply: Reply) -> list[str]:
     """A line for each phrase that was grounded: score, box, words."""
     boxes = [" ".join(f"{side:.0f}" for side in one.box) for one in reply.grounded]
-    return [f"{one.score:.2f}  [{box}]  {one.phrase.text}" for one, box in zip(reply.grounded, boxes, strict=True)]
+    rows = zip(reply.grounded, boxes, strict=True)
+    return [f"{one.score:.2f}  [{box}]  {one.phrase.text}{doubt(one.presence)}" for one, box in rows]

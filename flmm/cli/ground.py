@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flmm.cli.model_options import add_model_options
+from flmm.constants import UNLIKELY
 
 if TYPE_CHECKING:
     from flmm.api import Grounding
@@ -89,11 +90,16 @@ def probability(text: str) -> float:
 def rows(grounding: Grounding) -> list[list[object]]:
     """One row of the printed table per phrase."""
     return [
-        [phrase, float(score), int(mask.sum()), " ".join(f"{side:.0f}" for side in box)]
-        for phrase, score, mask, box in zip(
-            grounding.phrases, grounding.scores, grounding.masks, grounding.boxes, strict=True
+        [phrase + doubt(present), float(score), int(mask.sum()), " ".join(f"{side:.0f}" for side in box)]
+        for phrase, present, score, mask, box in zip(
+            grounding.phrases, grounding.presence, grounding.scores, grounding.masks, grounding.boxes, strict=True
         )
     ]
+
+
+def doubt(presence: float) -> str:
+    """What is written behind a phrase that the LMM would hardly say of the picture; nothing behind others."""
+    return " (perhaps not in the picture)" if presence < UNLIKELY else ""
 
 
 def writable(path: str | Path) -> Path:

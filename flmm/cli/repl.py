@@ -13,7 +13,7 @@ from flmm.chat import Conversation, Reply
 from flmm.cli.chat import grounded_lines
 from flmm.cost import measured
 
-FAILURES = (ValueError, OSError, RuntimeError)  # none of them ends the conversation
+FAILURES = (ValueError, TypeError, LookupError, OSError, RuntimeError, MemoryError)  # none ends the conversation
 
 
 class Session:
@@ -70,7 +70,7 @@ class Session:
         except FAILURES as error:
             print(f"error: {error}")
         except KeyboardInterrupt:
-            print("\n(stopped)")
+            print("\n(stopped; what was not finished is dropped)")
 
     def ask(self, question: str) -> None:
         """Asks the LMM, prints its reply while it speaks, and numbers the phrases."""
@@ -156,7 +156,7 @@ class Session:
         """Phrases by their numbers, or words."""
         phrases = self.last().phrases()
         numbers = rest.replace(",", " ").split()
-        if not numbers or not all(number.isdigit() for number in numbers):
+        if not numbers or not all(number.isdecimal() for number in numbers):
             return [rest] if rest else []
         if wrong := [number for number in numbers if not 1 <= int(number) <= len(phrases)]:
             raise ValueError(f"no phrase {wrong[0]}: the reply has {len(phrases)}")

@@ -43,7 +43,8 @@ _TURNS = {
 def as_picture(image: ImageSource) -> Image.Image:
     """Make an upright RGB picture of a file, a PIL picture or an array.
 
-    16-bit pictures are scaled to 8 bits. What is transparent is laid on white.
+    16-bit pictures are scaled to 8 bits. What is transparent is laid on white. It shares no pixels with what was given,
+    which may be drawn upon later.
 
     Args:
         image: File, turned as its EXIF orientation says; PIL picture of any mode, likewise; or array [H, W], [H, W, 1],
@@ -56,10 +57,10 @@ def as_picture(image: ImageSource) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         return load_image(image)
     if isinstance(image, np.ndarray):
-        return as_rgb(image)
+        return as_rgb(image).copy()
     if isinstance(image, Image.Image):
         source = str(getattr(image, "filename", "") or "the picture")
-        return as_rgb(upright(_decoded(image, source)), source)
+        return as_rgb(upright(_decoded(image, source)), source).copy()
     raise ValueError(
         f"{type(image).__module__}.{type(image).__qualname__} is no picture: give a file, a PIL picture, or an array "
         "[H, W, 3] of uint8"

@@ -13,6 +13,7 @@ from typing import Any
 from flmm.constants import NO_PHRASE
 from flmm.datasets.folding import Folded, fold, occurrences
 from flmm.datasets.places import Span, in_order, overlap, together
+from flmm.datasets.prompts import sayable
 
 Phrases = str | Sequence[str | Span]
 Piece = tuple[str, int]
@@ -138,6 +139,7 @@ def find_phrases(text: str, phrases: Phrases) -> list[Span]:
     """
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"the text is empty ({text!r}): give the sentence whose phrases are to be grounded")
+    sayable(text, "the text")
     listed = as_phrases(phrases)
     spans = {index: _checked_span(text, phrase) for index, phrase in enumerate(listed) if not isinstance(phrase, str)}
     _check_overlap(text, spans.values())

@@ -23,6 +23,17 @@ class Turn:
     reply: Sequence[int] | None = None
 
 
+def sayable(text: Any, name: str) -> str:
+    """Return a text that a tokenizer takes; ValueError, which begins with its name, for anything else."""
+    if not isinstance(text, str):
+        raise ValueError(f"{name} is {text!r}: give a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} {text!r} holds halves of letters ({error.reason}): write it in UTF-8") from error
+    return text
+
+
 class ChatFormat:
     """Write conversations as a config's `prompt_template` and `prompt` say.
 

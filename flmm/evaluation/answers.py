@@ -84,9 +84,10 @@ def _in_question(model: GroundingModel, image: Image.Image, question: Question) 
 
 def _in_answer(model: GroundingModel, phrases: bool, image: Image.Image, question: Question) -> Found:
     reply = model.answer(image, query(question) + BRIEFLY, max_new_tokens=MAX_NEW_TOKENS)
-    if not reply.text:
-        return "", [], None
-    grounding = reply.ground(None if phrases else [(0, len(reply.text))])
+    wanted = (reply.phrases() if phrases else [(0, len(reply.text))]) if reply.text else []
+    if not wanted:
+        return reply.text, [], None
+    grounding = reply.ground(wanted)
     return reply.text, grounding.phrases, grounding
 
 
@@ -187,8 +188,8 @@ def grounded_caption(model: GroundingModel, picture: Image.Image, question: str,
     """What the LMM says about a picture: `caption`, `phrases` and `pred_masks`, one for each phrase."""
     reply = model.answer(picture, question, max_new_tokens)
     caption = " ".join(reply.text.split())
-    if not caption:
-        return {"caption": "", "phrases": [], "pred_masks": []}
-    grounding = reply.ground()
+    if not (phrases := reply.phrases()):
+        return {"caption": caption, "phrases": [], "pred_masks": []}
+    grounding = reply.ground(phrases)
     masks = [encode_mask(mask) for mask in grounding.masks]
     return {"caption": caption, "phrases": grounding.phrases, "pred_masks": masks}

@@ -61,7 +61,9 @@ class Judge:
     def from_environment(cls, url: str | None, model: str, **options: Any) -> Judge:
         """Make the judge of OPENAI_API_URL and OPENAI_API_KEY, as the reference reads them; `url` comes first."""
         url = url or os.environ.get("OPENAI_API_URL") or "https://api.openai.com/v1/chat/completions"
-        return cls(url, model, os.environ.get("OPENAI_API_KEY"), **options)
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"the judge's address {url!r} must begin with http:// or https://")
+        return cls(url, model, os.environ.get("OPENAI_API_KEY", "").strip() or None, **options)
 
     def request(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Write the request that has a record judged."""
@@ -83,7 +85,7 @@ class Judge:
                 pause = min(2 * pause, 120.0)
             try:
                 response = httpx.post(self.url, json=dict(request), headers=headers, timeout=self.timeout)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 trouble = f"{type(error).__name__} {error}".strip()
                 continue
             if response.status_code in AGAIN or response.status_code >= 500:
@@ -96,9 +98,10 @@ class Judge:
 
 def _asked_to_wait(response: httpx.Response, pause: float) -> float:
     try:
-        return min(max(float(response.headers.get("retry-after", pause)), 0.0), 120.0)
+        asked = float(response.headers.get("retry-after", pause))
     except ValueError:  # a date
         return pause
+    return min(max(0.0, asked), 120.0)  # 0 when it is no number
 
 
 def _reply(response: httpx.Response, url: str) -> str:
@@ -108,7 +111,10 @@ def _reply(response: httpx.Response, url: str) -> str:
             "--judge-model and OPENAI_API_KEY"
         )
     try:
-        return response.json()["choices"][0]["message"]["content"] or ""
+        content = response.json()["choices"][0]["message"]["content"]
+        if isinstance(content, str | None):
+            return content or ""
+        return "".join(part["text"] for part in content)  # some servers reply in parts
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise JudgeError(f"{url} is no OpenAI-compatible server: it replied {response.text[:200]!r}") from error
 
@@ -157,7 +163,10 @@ def judge_records(
 def reply_to(judge: Judge, request: Mapping[str, Any], path: Path) -> str:
     """Get a reply from its file or else from the judge."""
     if path.is_file():
-        return json.loads(path.read_text())["reply"]
+        try:
+            return json.loads(path.read_text())["reply"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no reply of the judge ({error!r}): delete it to ask again") from error
     reply = judge.ask(request)
     write_json(path, {"request": request, "reply": reply})
     return reply

@@ -40,10 +40,18 @@ def result_files(folder: str | Path) -> list[Path]:
     Raises:
         FileNotFoundError: When there is none.
     """
-    files = [file for file in sorted(Path(folder).glob("*.json")) if isinstance(json.loads(file.read_text()), list)]
+    files = [file for file in sorted(Path(folder).glob("*.json")) if isinstance(read_json(file), list)]
     if not files:
         raise FileNotFoundError(f"no result file of visual_cot_inference.py in {folder}")
     return files
+
+
+def read_json(file: Path) -> Any:
+    """Read a JSON file; ValueError that names it when it is none."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON ({error}): it is damaged") from error
 
 
 def read_results(file: str | Path) -> list[dict[str, Any]]:
@@ -55,8 +63,9 @@ def read_results(file: str | Path) -> list[dict[str, Any]]:
     """
     if not Path(file).is_file():
         raise FileNotFoundError(f"no result file {file}")
-    records = json.loads(Path(file).read_text())
-    if not isinstance(records, list) or any(key not in record for record in records for key in NEEDED):
+    records = read_json(Path(file))
+    known = isinstance(records, list) and all(isinstance(record, dict) for record in records)
+    if not known or not records or any(key not in record for record in records for key in NEEDED):
         raise ValueError(f"{file} is no list of records with {', '.join(NEEDED)}: name a file of visual_cot_inference")
     return records
 

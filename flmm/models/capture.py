@@ -67,6 +67,11 @@ _active: ContextVar[Capture] = ContextVar(NAME)
 _capturing = threading.RLock()
 
 
+def undisturbed() -> threading.RLock:  # type: ignore[valid-type]  # RLock is a function to typeshed of 3.11
+    """Return what to hold while a decoder runs without `capture`: another thread that captures would observe it."""
+    return _capturing
+
+
 @contextmanager
 def capture(decoder: Any, rows: Rows, keep: Keep, hidden_rows: Rows = None) -> Iterator[Capture]:
     """Observes `decoder`: one pass over a batch without a cache, or generation.

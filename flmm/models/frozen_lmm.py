@@ -147,12 +147,14 @@ class FrozenLMM(BaseModel):
         readings = self.read(samples)
         outputs = self.ground_readings(readings, samples)
         for output, reading, sample in zip(outputs, readings, samples, strict=True):
-            output["presence"] = self._presence(reading, sample)
+            output["presence"] = self.presence(reading, sample["input_ids"][sample["mask_ids"] >= 0])
         return outputs
 
-    def _presence(self, reading: Reading, sample: Sample) -> Tensor:
-        said = sample["input_ids"][sample["mask_ids"] >= 0]
-        return word_support(self.backbone.vocabulary, reading.hidden[-1], said, reading.phrase_ids, reading.num_phrases)
+    @torch.no_grad()
+    def presence(self, reading: Reading, token_ids: Tensor) -> Tensor:
+        """[M] how well the LMM would have said the phrases of a reading, whose tokens are `token_ids` [T_total]."""
+        hidden, phrases = reading.hidden[-1], reading.phrase_ids
+        return word_support(self.backbone.vocabulary, hidden, token_ids, phrases, reading.num_phrases)
 
     def ground_readings(self, readings: list[Reading], samples: list[Sample]) -> list[Output]:
         """`ground` for what the LMM has already read, or said (`Answer.reading`)."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flmm.constants import IGNORE_INDEX
 from flmm.models.backbone import Backbone, Reading, Tokens, check_length, check_phrases
-from flmm.models.capture import capture
+from flmm.models.capture import capture, undisturbed
 from flmm.models.functional import finest_size, fold_rows, merge_rows, rows_by_phrase
 from flmm.models.packing import Sample, pack, same_picture, text_length
 
@@ -135,7 +135,8 @@ class Reader:
         tokens, labels = self.backbone.tokens(sample), sample["labels"]
         check_length(len(tokens.mask_ids), self.backbone.max_length)
         ids = labels[labels != IGNORE_INDEX].to(self.backbone.device)
-        hidden = self.backbone.decoder(**tokens.inputs, use_cache=False).last_hidden_state[0, -len(ids) - 1 : -1]
+        with undisturbed():
+            hidden = self.backbone.decoder(**tokens.inputs, use_cache=False).last_hidden_state[0, -len(ids) - 1 : -1]
         logits = self.backbone.vocabulary(hidden).float()
         return logits.log_softmax(-1).gather(1, ids[:, None].to(logits.device))[:, 0]
 
@@ -158,14 +159,17 @@ class Reader:
             **kwargs: Of transformers' `generate`.
 
         Raises:
-            ValueError: When picture, prompt and answer are longer than the LMM's context, or several answers are asked
-                for at a time.
+            ValueError: When picture, prompt and answer are longer than the LMM's context, or several answers, or more
+                than token ids, are asked for.
         """
+        if other := sorted(key for key in kwargs if key.startswith("output_") or key == "return_dict_in_generate"):
+            raise ValueError(f"{other[0]} asks for another output than token ids: leave it out")
         tokens, decoder = self.backbone.prompt(sample), self.backbone.decoder
         prompt, layers, attending = len(tokens.mask_ids), range(self.backbone.num_layers), self.backbone.attending
         check_length(prompt + max_new_tokens, self.backbone.max_length)
         if max_bytes is not None and self.kept_bytes(tokens, max_new_tokens) > max_bytes:
-            ids = self.backbone.generate(**tokens.inputs, max_new_tokens=max_new_tokens + 1, **kwargs)[0]
+            with undisturbed():
+                ids = self.backbone.generate(**tokens.inputs, max_new_tokens=max_new_tokens + 1, **kwargs)[0]
             return Answer(ids[:-1], [], torch.empty(0), self.merge, int(ids[-1]))
 
         def keep(weights: Tensor, index: int) -> list[Tensor]:  # [A, 1, S] -> V x [A, 1, h, w]

@@ -4,7 +4,9 @@ import argparse
 from collections.abc import Sequence
 
 import flmm
+from flmm.api import as_picture
 from flmm.cli.ground import rows, writable
+from flmm.cli.script import run_script
 from flmm.evaluation.tables import print_table
 
 
@@ -23,14 +25,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--all masks every phrase: leave --phrase out")
 
     out = writable(args.out)
+    picture = as_picture(args.image)  # errors in what was typed come before the model is loaded
     model = flmm.load(args.config, args.checkpoint)
-    reply = model.chat(args.image).ask(args.text, args.max_new_tokens)
+    reply = model.chat(picture).ask(args.text, args.max_new_tokens)
     print(f"> {reply.question}\n{reply}")
-    print("phrases: " + ", ".join(phrase.text for phrase in reply.phrases()))
-    grounding = reply.ground(args.phrase)
+    phrases = reply.phrases()
+    print("phrases: " + (", ".join(phrase.text for phrase in phrases) or "none, name words of the answer (--phrase)"))
+    if not (args.phrase or phrases):
+        return
+    grounding = reply.ground(args.phrase or phrases)
     grounding.draw().save(out)
     print_table(f"phrases drawn in {out}", ("phrase", "score", "pixels", "box x0 y0 x1 y1"), rows(grounding))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -58,7 +58,9 @@ def leaves(scores: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, floa
         if isinstance(value, dict):
             yield from leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", float(value)
+            if not np.isfinite(score := float(value)):
+                raise ValueError(f"{prefix}{key} is {value}, which has no rank")
+            yield f"{prefix}{key}", score
 
 
 def mean_ranks(scores: list[dict[str, float]], files: Sequence[str], side: str) -> np.ndarray:

@@ -41,7 +41,7 @@ def shape_cases(data_root: Path, count: int, prefix: Path) -> Iterator[dict[str,
             "question": question["question"],
             "answer_contains": [answer],
             "answer_not_contains": [WORDS[answer]] if answer in WORDS else [],
-            "expected_bbox": union([boxes[str(segment)] for segment in question["segment_ids"]]),
+            "expected_bbox": None if answer in WORDS else union([boxes[one] for one in question["segment_ids"]]),
             "enable_roi": question["kind"] == "sign",
             "notes": f"a question about {question['kind']}",
         }

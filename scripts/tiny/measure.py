@@ -150,7 +150,7 @@ def measure_queries(model: Any, items: list[Unseen]) -> Rows:
         query = sample_query(item.scene, item.rng, is_sentence=number % 2 == 1)
         words = query.text if query.is_sentence else f"What is {query.text} in this image?"
         reply = model.answer(item.image, f"{words} {BRIEFLY}", 16)
-        mask = reply.ground().masks.any(0) if str(reply) else np.zeros(item.regions.shape, bool)
+        mask = reply.ground().masks.any(0) if reply.phrases() else np.zeros(item.regions.shape, bool)
         band = query.regions[0]
         on_it = [FIRST_SHAPE + i for i in item.scene.members(band)] if band < FIRST_SHAPE else []
         value = item.iou(mask, query.regions, on_it)

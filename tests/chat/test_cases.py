@@ -93,6 +93,7 @@ def test_two_runs_are_compared():
         ("a RED square", ["answer_contains_forbidden_text"]),
         ("red red red red", ["answer_decoding_artifact"]),
         ("red <|im_end|>", ["answer_decoding_artifact"]),
+        ("a red one in squares", []),
     ],
 )
 def test_answers_are_labeled(model, folder, text, expected):
@@ -137,6 +138,12 @@ def test_history_is_recalled_or_asked(model, folder):
         ({"samples": [{"id": "a", "question": "What?"}]}, r"lacks \['image_path'\]"),
         ({"samples": [BALL, BALL]}, r"\['ball'\] are used twice"),
         ({"samples": [BALL | {"id": "../a"}]}, "an id names files"),
+        ({"samples": [BALL | {"id": 5}]}, r"case 0 \(5\): id is 5, but must be a text"),
+        ({"samples": ["ball"]}, "case 0 is 'ball', but must be an object"),
+        ({"samples": [BALL | {"answer_contains": "red"}]}, "answer_contains is 'red', but must be a list of texts"),
+        ({"samples": [BALL | {"expected_bbox": [5, 5, 1, 9]}]}, "expected_bbox is .* x0 < x1"),
+        ({"samples": [BALL | {"auto_topk": True}]}, "auto_topk is True"),
+        ({"samples": [BALL | {"history": FOLLOW["history"][1:]}]}, "history is .* each answer behind its question"),
     ],
 )
 def test_manifests_that_are_none_are_refused(folder, content, message):

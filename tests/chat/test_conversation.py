@@ -11,6 +11,7 @@ from xtuner.registry import BUILDER
 import flmm
 from flmm.api import GroundingModel
 from flmm.chat.reply import MOST_PHRASES, Reply, decode
+from flmm.chat.streaming import StopStrings
 from flmm.config import TINY_CONFIG, read_config
 from flmm.models.backbone import TooLongError
 from flmm.models.reader import kept_bytes
@@ -95,6 +96,30 @@ def test_a_conversation_is_saved_and_loaded(model, chat, tmp_path):
         flmm.Conversation.load(tmp_path, model)
     with pytest.raises(FileExistsError, match="holds no conversation"):
         chat.save(tmp_path)
+    (tmp_path / "talk/notes.txt").write_text("somebody's")
+    with pytest.raises(FileExistsError, match="'notes.txt' beside a conversation"):
+        chat.save(tmp_path / "talk")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: "",
+        lambda content: json.dumps(content)[:50],
+        lambda content: json.dumps([content]),
+        lambda content: json.dumps({key: content[key] for key in ("system", "pictures")}),
+        lambda content: json.dumps(content | {"replies": [content["replies"][0] | {"token_ids": [-3]}]}),
+        lambda content: json.dumps(content | {"replies": [content["replies"][0] | {"shown": 5}]}),
+        lambda content: json.dumps(content | {"looks": [{"reply": 7, "box": [0, 0, 9, 9]}]}),
+    ],
+)
+def test_a_damaged_conversation_is_refused(model, chat, tmp_path, damage):
+    chat.recall("What?", "a circle")
+    chat.save(tmp_path / "talk")
+    file = tmp_path / "talk/conversation.json"
+    file.write_text(damage(json.loads(file.read_text())))
+    with pytest.raises(ValueError, match=r"conversation\.json is damaged"):
+        flmm.Conversation.load(tmp_path / "talk", model)
 
 
 def test_memory_is_bounded_and_nothing_is_lost(model):
@@ -124,6 +149,15 @@ def test_what_cannot_be_asked_is_refused(model, chat, tmp_path):
         chat.ask("what is <image>?")
     with pytest.raises(TooLongError, match=r"1 replies and 1 pictures .* `reset\(\)` forgets"):
         chat.ask("What?", max_new_tokens=5000)
+    for question, message in ((5, "the question is 5: give a text"), ("\ud800", "holds halves of letters")):
+        with pytest.raises(ValueError, match=message):
+            chat.ask(question)
+    with pytest.raises(ValueError, match="the reply .* halves of letters"):
+        chat.recall("What?", "\udcff")
+    with pytest.raises(ValueError, match="max_new_tokens=0"):
+        chat.ask(max_new_tokens=0)
+    with pytest.raises(ValueError, match="return_dict_in_generate asks for another output"):
+        chat.ask(return_dict_in_generate=True)
     with pytest.raises(ValueError, match="no SYSTEM text"):
         model.chat(picture(), system="Be brief.")
     with pytest.raises(ValueError, match="needs a picture"):
@@ -156,6 +190,104 @@ def test_each_mention_of_a_phrase_can_be_chosen(model, chat):
     assert reply.find([second]) == [second]
     assert reply.find(["the red circle"]) == [first]
     assert reply.ground([second]).spans == [(second.start, second.end)]
+
+
+def said(chat, text):
+    """A reply that was put into the LMM's mouth, with what its words attended to."""
+    return Reply(chat._prompt("What?"), chat.model.builder.tokenizer.encode(text, add_special_tokens=False))
+
+
+def test_phrases_leave_out_what_names_nothing(chat, monkeypatch):
+    reply = said(chat, "it is the sky above it .")
+    monkeypatch.setattr(Reply, "_found", lambda self: [(0, 2), (6, 13), (20, 22)])
+    assert [phrase.text for phrase in reply.phrases()] == ["the sky"]
+    monkeypatch.setattr(Reply, "_found", lambda self: [])
+    assert [phrase.text for phrase in said(chat, "red").phrases()] == ["red"]
+    nothing = said(chat, "yes")
+    assert nothing.phrases() == []
+    with pytest.raises(ValueError, match="the reply 'yes' names nothing by itself"):
+        nothing.ground()
+    assert nothing.ground(["yes"]).masks.shape == (1, 168, 168)
+
+
+def test_presence_of_what_was_said_is_full_and_of_other_words_is_not(chat):
+    reply = chat.ask()
+    assert reply.ground().presence == pytest.approx(1, abs=1e-3)
+    kind, *others = (word for word in ("star", "cross", "circle", "square") if word not in reply.text)
+    absent = said(chat, f"a small purple {kind} in the sea .").ground([(0, 15 + len(kind))])
+    assert absent.presence[0] < 0.1
+    assert absent.scores[0] < 0.6
+    assert others
+
+
+def test_pictures_that_are_drawn_upon_later_do_not_change_the_conversation(model):
+    image = picture((168, 168))
+    chat = model.chat(image)
+    before = chat.ask().ground()
+    image.paste((0, 0, 0), (0, 0, 168, 168))
+    after = chat.replies[0].ground()
+    assert (after.masks == before.masks).all()
+    assert after.image.getpixel((84, 84)) != (0, 0, 0)
+
+
+def test_conversations_of_one_model_in_several_threads(model, chat):
+    """One keeps what it attends to, one keeps nothing, one only reads."""
+    reply = chat.ask()
+    expected = reply.token_ids, reply.occlude((0, 0, 50, 50)).change
+    found = {}
+
+    def talk(number, memory):
+        beside = model.chat(picture((168, 168)), memory=memory)
+        own = beside.ask()
+        found[number] = own.token_ids, reply.occlude((0, 0, 50, 50)).change
+
+    threads = [threading.Thread(target=talk, args=(number, memory)) for number, memory in enumerate((1 << 30, 0, 0))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[number][0] for number in range(3)] == [expected[0]] * 3
+    for number in range(3):
+        torch.testing.assert_close(found[number][1], expected[1])
+
+
+def test_a_reply_to_a_conversation_that_went_on_is_dropped(chat):
+    pieces = chat.stream()
+    next(pieces)
+    second = chat.ask("What?", 3)
+    with pytest.raises(ValueError, match="the conversation changed while"):
+        list(pieces)
+    late = chat.stream()
+    chat.reset()
+    with pytest.raises(ValueError, match="ask again"):
+        next(late)
+    assert chat.replies == []
+    assert second.prompt.turns[-1].pictures == 1
+
+
+def test_stop_strings_end_a_reply(chat):
+    whole = chat.ask()
+    second = whole.tokens[1].strip()
+    chat.reset()
+    reply = chat.ask(stop_strings=[second])
+    assert reply.token_ids == whole.token_ids[:1]
+    assert not reply.cut
+    chat.reset()
+    assert chat.ask(max_new_tokens=3, stop_strings="a string that is never said").cut
+
+
+def test_a_stop_string_may_end_inside_of_a_token():
+    words = {1: "stop", 2: "st", 3: "opera", 4: " sto"}
+
+    def ends(*ids, strings=("stop",)):
+        found = StopStrings(lambda some: "".join(words[one] for one in some), strings)
+        return bool(found(torch.tensor([ids]), None)) and found.found
+
+    assert ends(1)
+    assert ends(4, 3) is False
+    assert ends(4, 2, 3)
+    assert not ends(1, 2)  # it was said before
+    assert not ends(1, strings=())
 
 
 class Bytes:

@@ -109,6 +109,8 @@ def test_hiding_what_was_named_changes_the_reply_and_hiding_nothing_does_not(mod
     [
         ({"box": (300, 0, 400, 9)}, "lies outside the picture of 200 x 150"),
         ({"box": (9, 9, 9, 20)}, "is empty: x1 must exceed x0"),
+        ({"box": "abcd"}, "the box .abcd. must be four numbers"),
+        ({"box": ("left", 2, 3, 4)}, "must be four numbers"),
         ({"box": (1, 2, 3)}, "must be four numbers"),
         ({"box": (0, 0, float("nan"), 3)}, "must be four numbers"),
         ({}, "give a region"),

@@ -34,20 +34,27 @@ def largest(found, expected):
 
 def test_ids_are_those_of_generate_and_grounding_is_that_of_reading(built, model, rules, record_property):
     """First and second turn, one and two pictures."""
-    differences = []
-    for shown in {1: pictures(model)[:1], len(pictures(model)): pictures(model)}.values():
+    differences, same = [], []
+    shows = {1: pictures(model)[:1], len(pictures(model)): pictures(model)}
+    for shown in shows.values():
         chat = model.chat(shown)
         for question in QUESTIONS:
             reply = chat.ask(question, TOKENS, **rules)
             ids, log_probs = plain(built, reply.prompt, max_new_tokens=TOKENS + 1, **rules)
             assert 0 < len(reply.token_ids) <= TOKENS
-            assert reply.token_ids == ids[: len(reply.token_ids)]
+            same.append(reply.token_ids == ids[: len(reply.token_ids)])
+            assert same[-1]
             ended = ids[-1] in model.builder.tokenizer.all_special_ids  # also where it would have ended by itself
             assert reply.cut == (len(reply.token_ids) == TOKENS and not ended)
             found = model.model.read.log_probs(reply.prompt.sample(reply.token_ids))
             torch.testing.assert_close(found, log_probs[: len(found)], atol=2e-4, rtol=1e-3)
             differences += compared_with_reading(reply)
-    print(f"{built.name}: largest difference {max(differences):.1e}")
+    record_property("family", built.name)
+    record_property("LMM", type(built.model.backbone.model).__name__)
+    record_property("pictures", " and ".join(map(str, shows)))
+    record_property("replies", str(len(same)))
+    record_property("ids equal", str(sum(same)))
+    record_property("grounding, largest difference", f"{max(differences):.1e}")
     assert max(differences) < 1e-4
 
 

@@ -6,6 +6,7 @@ import pytest
 from families import picture
 
 import flmm
+from flmm.chat import Conversation
 from flmm.cli.main import main
 from flmm.cli.repl import Session
 
@@ -39,6 +40,36 @@ def test_what_cannot_be_done_is_said_before_the_model_is_loaded(image, capsys):
     assert "give a --question" in capsys.readouterr().err
     assert main(["chat", "nowhere.jpg"]) == 1
     assert "nowhere.jpg" in capsys.readouterr().err
+    assert main(["chat", image, "--question", "What?", "--question", " "]) == 1
+    assert "a --question is empty" in capsys.readouterr().err
+
+
+def test_words_that_cannot_be_grounded_do_not_lose_the_reply(model, image, capsys, monkeypatch):
+    monkeypatch.setattr("flmm.api.load", lambda *_: model)
+    words = ["chat", image, "--question", "What is shown?", "--ground", "a green dragon"]
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    text = model.chat(image).ask("What is shown?").text
+    assert text in out
+    assert "'a green dragon' is not in the text" in err
+    assert main([*words, "--json"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    assert content["replies"][0]["text"] == text
+    assert "a green dragon" in content["error"]
+
+
+def test_ctrl_c_ends_a_reply_and_not_the_conversation(model, image, tmp_path, capsys, monkeypatch):
+    stream = Conversation.stream
+
+    def interrupted(self, *words):
+        yield next(stream(self, *words))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Conversation, "stream", interrupted)
+    session = Session(model.chat(image), tmp_path, 12, typed(["What is shown?", "/reset"]))
+    session.run()
+    assert "(stopped; what was not finished is dropped)\nforgotten" in capsys.readouterr().out
+    assert session.chat.ask(max_new_tokens=3).text
 
 
 def typed(lines):
@@ -54,7 +85,16 @@ def typed(lines):
 
 
 def test_somebody_talks_and_makes_mistakes(model, image, tmp_path, capsys):
-    lines = ["/ground 1", "What is shown?", "/ground 1", "/ground 9", "/ground a green dragon", "/why 1"]
+    lines = [
+        "/ground 1",
+        "\udcff?",
+        "What is shown?",
+        "/ground \u00b2",
+        "/ground 1",
+        "/ground 9",
+        "/ground a green dragon",
+        "/why 1",
+    ]
     lines += ["/why 10,10,90,90", "/why 900,900,910,910", "/look 10,10,90,90", "/look 1", "/nothing", "", "/help"]
     lines += [
         "/image nowhere.png",
@@ -71,7 +111,7 @@ def test_somebody_talks_and_makes_mistakes(model, image, tmp_path, capsys):
     out = capsys.readouterr().out
     for words in ("nothing was asked yet", "no phrase 9", "not in the text", "lies outside", "no command /nothing"):
         assert f"error: {words}" in out or words in out, words
-    assert out.count("error: ") == 6
+    assert out.count("error: ") == 8
     assert "nowhere.png" in out
     assert "phrases: 1 " in out
     assert "times the attention of chance" in out

@@ -26,9 +26,11 @@ class Reply:
     def __init__(self, text):
         self.text = text
 
-    def ground(self, phrases=None):
+    def phrases(self):
+        return [words for words in ("a cat", "the mat") if words in self.text]
+
+    def ground(self, phrases):
         """Each phrase is a row of the picture: that of its first letter in the text."""
-        phrases = ["a cat", "the mat"] if phrases is None else phrases
         spans = [p if not isinstance(p, str) else (self.text.index(p), self.text.index(p) + len(p)) for p in phrases]
         masks = [np.arange(SIZE[0])[:, None] == np.full((1, SIZE[1]), start) for start, _ in spans]
         return grounding(self.text, spans, masks)
@@ -83,6 +85,15 @@ def test_an_empty_answer_finds_nothing(tmp_path):
     assert record["grounded"] == []
 
 
+def test_an_answer_that_names_nothing_finds_nothing(tmp_path):
+    def find(image, asked):
+        return answers._in_answer(Speaker("yes"), True, image, asked)
+
+    (record,) = answers.reason_seg_records(find, [question(tmp_path)])
+    assert (record["answer"], record["grounded"]) == ("yes", [])
+    assert (record["refined"]["intersection"], record["refined"]["union"]) == (0, 60)
+
+
 def test_errors_name_the_picture(tmp_path):
     def find(image, asked):
         raise ValueError("no place in the context")
@@ -111,3 +122,5 @@ def test_a_caption_with_masks_in_the_published_form():
     assert found["phrases"] == ["a cat", "the mat"]
     assert decode_mask(found["pred_masks"][0])[0].all()
     assert answers.grounded_caption(Speaker(" "), None, "?", 1) == {"caption": "", "phrases": [], "pred_masks": []}
+    nothing = answers.grounded_caption(Speaker("yes"), None, "?", 1)
+    assert nothing == {"caption": "yes", "phrases": [], "pred_masks": []}

@@ -106,6 +106,30 @@ def test_faults_are_waited_out(server, judge, waited):
     assert waited == [2.0, 7.0, 14.0]  # the server asked for 7 seconds, which are doubled
 
 
+def test_the_environment_is_read_as_people_write_it(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", " secret\n")  # of a file: a line end would make no header
+    assert Judge.from_environment("http://here", "m").key == "secret"
+    with pytest.raises(ValueError, match="'localhost:8000' must begin with http"):
+        Judge.from_environment("localhost:8000", "m")
+
+
+def test_a_reply_in_parts_is_joined(server, judge):
+    parts = [{"type": "text", "text": "score:"}, {"type": "text", "text": " 0.5"}]
+    server.script = [(200, json.dumps({"choices": [{"message": {"content": parts}}]}))]
+    assert judge.ask(judge.request(RECORDS[0])) == "score: 0.5"
+    server.script = [(200, json.dumps({"choices": [{"message": {"content": 5}}]}))]
+    with pytest.raises(JudgeError, match="no OpenAI-compatible server"):
+        judge.ask(judge.request(RECORDS[1]))
+
+
+def test_a_damaged_reply_is_named(judge, tmp_path):
+    list(judge_records(judge, RECORDS[:1], tmp_path))
+    (file,) = tmp_path.glob("*.json")
+    file.write_text("{")
+    with pytest.raises(ValueError, match=f"{file.name} is no reply of the judge"):
+        list(judge_records(judge, RECORDS[:1], tmp_path))
+
+
 def test_a_reply_that_does_not_come(server, waited):
     server.script = [0.5]
     judge = Judge(server.url, "a-model", timeout=0.1, sleep=waited.append)
@@ -201,3 +225,8 @@ def test_the_commands(server, command, tmp_path):
     status, printed = command("gpt_eval_cot_score_single", "--result_file", tmp_path / "none.json", *down)
     assert status == 1
     assert "no result file" in printed
+    for content, message in (("[]", "is no list of records"), ("[1]", "is no list of records"), ("{", "is no JSON")):
+        changed.write_text(content)
+        status, printed = command("gpt_eval_cot_score_single", "--result_file", changed, "--offline")
+        assert status == 1
+        assert f"other.json {message}" in printed

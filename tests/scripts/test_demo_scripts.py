@@ -30,6 +30,11 @@ def test_a_question_is_asked_without_asking_anybody(tmp_path, monkeypatch, capsy
     assert Image.open(out).width > 900
 
 
+def test_a_picture_that_is_missing_is_named(monkeypatch):
+    with pytest.raises(SystemExit, match=r"nowhere\.png"):
+        run("demo/grounded_conversation.py", "--image", "nowhere.png", monkeypatch=monkeypatch)
+
+
 def results(folder, **scores):
     for name, (chat, grounding) in scores.items():
         content = {"model": name, "chat": {"a": chat, "b": {"c": 2 * chat}}, "grounding": {"d": grounding}}
@@ -51,7 +56,13 @@ def test_ranks_are_ranks(tmp_path, monkeypatch, capsys):
 def test_results_that_cannot_be_ranked_are_named(tmp_path, monkeypatch, capsys):
     one, two = results(tmp_path, one=(1, 1), two=(2, 2))
     two.write_text(json.dumps({"model": "two", "chat": {"a": 1}, "grounding": {"d": 2}}))
-    for files, message in (((one,), "one LMM has no rank"), ((one, two), "two.json lacks ['b.c'] under 'chat'")):
+    three = one.with_name("three.json")
+    three.write_text('{"model": "three", "chat": {"a": NaN}, "grounding": {"d": 2}}')
+    for files, message in (
+        ((one,), "one LMM has no rank"),
+        ((one, two), "two.json lacks ['b.c'] under 'chat'"),
+        ((one, three), "a is nan, which has no rank"),
+    ):
         with pytest.raises(SystemExit):
             run("demo/visualize_ranks.py", *files, monkeypatch=monkeypatch)
         assert message in capsys.readouterr().err
