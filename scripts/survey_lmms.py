@@ -1,6 +1,7 @@
 """Tries every image-text type of the installed transformers by config alone, and writes docs/supported_lmms.md.
 
-Each type is tried in its process, one at a time; results are kept, so a run goes on where it stopped.
+Each type is tried in its process, one at a time; results are kept, so a run goes on where it stopped. SmolVLM's
+processor needs the package num2words, which the project does not.
 
 Usage: python scripts/survey_lmms.py [TYPE ...] [--results FILE] [--out FILE] [--seconds N] [--again]
 """

@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from math import isqrt
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers.image_utils import ChannelDimension
 from flmm.datasets.padding import Size, meta_data, rgb_pictures
 
 _TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
+_LEGACY = "return_legacy_image_output"
 Layout = Callable[[Any, Size, Mapping[str, Any]], Size]
 
 
@@ -52,7 +54,9 @@ class HFImageProcessor:
         self.square = square
         self.text_kwargs = {"add_special_tokens": False, **kwargs.pop("text_kwargs", {})}
         self.kwargs = {**kwargs.pop("images_kwargs", {}), **kwargs}
-        check_keywords(processor.image_processor, self.kwargs)
+        known = check_keywords(processor.image_processor, self.kwargs)
+        if _LEGACY in known:  # Video-LLaVA calls pixels otherwise, unless it is off
+            self.kwargs.setdefault(_LEGACY, False)
 
     @classmethod
     def from_pretrained(
@@ -74,7 +78,8 @@ class HFImageProcessor:
 
         Returns:
             Lists with one entry per image: `pixel_values`, `image_token_ids` (what the image token becomes),
-            `lmm_inputs` (what else the processor gives, and `layout`), `image_sizes`, `meta_datas` (the picture
+            `lmm_inputs` (what else the processor gives, and `layout`), `token_inputs` (what it says of each of these
+            tokens), `image_sizes`, `meta_datas` (the picture
             fills its frame, or lies in the middle of a square).
         """
         pictures = rgb_pictures(images)
@@ -86,7 +91,11 @@ class HFImageProcessor:
         return {
             "pixel_values": [output.pop("pixel_values") for output in outputs],
             "image_token_ids": [output["input_ids"][0, self.before : -self.behind or None] for output in outputs],
-            "lmm_inputs": [{key: output[key] for key in output if key not in _TEXT} for output in outputs],
+            "lmm_inputs": [whole(output) for output in outputs],
+            "token_inputs": [
+                {key: value[0, self.before : -self.behind or None] for key, value in of_tokens(output).items()}
+                for output in outputs
+            ],
             "image_sizes": sizes,
             "meta_datas": [self._frame(size) for size in sizes],
         }
@@ -101,7 +110,7 @@ class HFImageProcessor:
         output = self._process(rgb_pictures(images))
         return {
             "pixel_values": output.pop("pixel_values"),
-            "lmm_inputs": {key: output[key] for key in output if key not in _TEXT},
+            "lmm_inputs": whole(output),
         }
 
     def image_tokens(self, processed: Mapping[str, Any]) -> list[int]:
@@ -138,8 +147,19 @@ class HFImageProcessor:
         return dict(output)
 
 
-def check_keywords(image_processor: Any, given: Mapping[str, Any]) -> None:
-    """Refuses keywords that an image processor would ignore."""
+def of_tokens(output: Mapping[str, Any]) -> dict[str, Any]:
+    """What a processor says of each token beside the usual (ERNIE 4.5 VL: which experts read it)."""
+    shape = output["input_ids"].shape
+    return {key: value for key, value in output.items() if key not in _TEXT and getattr(value, "shape", None) == shape}
+
+
+def whole(output: Mapping[str, Any]) -> dict[str, Any]:
+    """What a processor says of the picture as a whole."""
+    return {key: value for key, value in output.items() if key not in _TEXT and key not in of_tokens(output)}
+
+
+def check_keywords(image_processor: Any, given: Mapping[str, Any]) -> set[str]:
+    """Refuses keywords that an image processor would ignore; returns those that it knows."""
     known = set(getattr(getattr(image_processor, "valid_kwargs", None), "__annotations__", ()))
     known |= {
         name
@@ -151,6 +171,7 @@ def check_keywords(image_processor: Any, given: Mapping[str, Any]) -> None:
             f"{type(image_processor).__name__} does not know {', '.join(unknown)}; it knows "
             f"{', '.join(sorted(known))}. Give what the tokenizer is to know as text_kwargs=dict(...)"
         )
+    return known
 
 
 def split_layout(processor: Any, size: Size, call: Mapping[str, Any]) -> Size:
@@ -184,11 +205,12 @@ def canvas_layout(processor: Any, size: Size, call: Mapping[str, Any]) -> Size:
 
 
 def anyres_layout(processor: Any, size: Size, _call: Mapping[str, Any]) -> Size:
-    """Rows and columns of tokens of the tiles of LLaVA-OneVision and LLaVA-NeXT, without padding and newlines."""
+    """Rows and columns of tokens of the tiles of LLaVA-OneVision, LLaVA-NeXT and Granite 4, without padding."""
     images = processor.image_processor
     height, width = (images.size.get(key) or images.size["shortest_edge"] for key in ("height", "width"))
     count = getattr(processor, "num_image_tokens", None)
     side = height // processor.patch_size if count is None else isqrt(count)
+    side = int(side * Fraction(getattr(processor, "downsample_rate", None) or 1))  # Granite 4 Vision
     resolution = select_best_resolution(size, images.image_grid_pinpoints)
     tiles = (resolution[0] // height, resolution[1] // width)
     # Private, but it is what the processor itself counts with: the two cannot disagree.

@@ -107,10 +107,25 @@ class HFBackbone(Backbone):
         text |= dict.fromkeys(("token_type_ids", "mm_token_type_ids"), is_image.long())
         if self.prefix_lm:  # without labels, transformers lets every token of the text see all others
             text |= {"token_type_ids": (sample["labels"] != IGNORE_INDEX).long(), "labels": sample["labels"]}
+        text |= self._of_tokens(sample, is_image)
         pixels = checked_pixels(sample, type(self.reader).__name__)
         processed = {"pixel_values": pixels, **sample.get("lmm_inputs", {})}
         everything = {key: value[None] for key, value in text.items()} | processed
         return {key: self._moved(value) for key, value in everything.items()}
+
+    def _of_tokens(self, sample: dict[str, Any], is_image: Tensor) -> dict[str, Tensor]:
+        """What the processor says of the tokens of each picture, [S], at their places in the text; 0 elsewhere."""
+        found: dict[str, Tensor] = {}
+        positions = is_image.nonzero().flatten()
+        for own in pictures_of(sample):
+            inside = (own["image_token_ids"] == self.model.config.image_token_id).nonzero().flatten()
+            for key, values in own.get("token_inputs", {}).items():
+                places = values.nonzero().flatten()
+                found.setdefault(key, torch.zeros_like(sample["input_ids"]))[places - inside[0] + positions[0]] = (
+                    values[places]
+                )
+            positions = positions[len(inside) :]
+        return found
 
     @property
     def first_reader(self) -> nn.Module:

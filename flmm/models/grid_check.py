@@ -19,6 +19,8 @@ from flmm.models.functional import crop_to_picture
 
 TEXT = "a bright square"
 FRACTION = 4  # the square's side in parts of the picture's
+# Not of one color: a tower that normalizes each patch would not see that (Gemma 4 unified).
+SQUARE = Image.linear_gradient("L").point(lambda value: 191 + value // 4).convert("RGB")
 ENOUGH = 0.75  # right grids score above 0.85 with random weights, attention in the tower notwithstanding
 
 
@@ -72,7 +74,7 @@ def check_grid(backbone: Backbone, builder: SampleBuilder, size: tuple[int, int]
     for x, y in ((0, 0), (3, 0), (1, 1), (0, 3), (3, 3)):
         box = (x * width, y * height, (x + 1) * width, (y + 1) * height)
         picture = plain.copy()
-        picture.paste((255, 255, 255), box)
+        picture.paste(SQUARE.resize((width, height)), box)
         after = _embeddings(backbone, builder, picture)
         for view, (bright, gray) in enumerate(zip(after, before, strict=True)):
             change = (bright - gray).norm(dim=-1)
@@ -110,11 +112,32 @@ def prefill_difference(backbone: Backbone, builder: SampleBuilder) -> float:
     return float((seen[0] - read).float().norm() / read.float().norm())
 
 
+def read_of_pictures(inputs: dict[str, Any]) -> Tensor:
+    """Join the embeddings [S, D] with what later layers add to the image tokens (Qwen3-VL, Granite 4 Vision).
+
+    Args:
+        inputs: Inputs of the decoder: lists or dicts of [N, D] are added to the N tokens that a boolean one marks.
+
+    Returns:
+        [S, D'], in float32.
+    """
+    embeds = inputs["inputs_embeds"][0].float()
+    groups = [list(v.values()) if isinstance(v, dict) else v for v in inputs.values() if isinstance(v, dict | list)]
+    marks = [v.flatten() for v in inputs.values() if isinstance(v, Tensor) and v.dtype == torch.bool]
+    added = []
+    for part in (part for group in groups for part in group if isinstance(part, Tensor) and part.ndim == 2):
+        for is_image in (mark for mark in marks if len(mark) == len(embeds) and mark.sum() == len(part)):
+            added.append(torch.zeros(len(embeds), part.shape[1], device=embeds.device))
+            added[-1][is_image] = part.float()
+    return torch.cat([embeds, *added], -1)
+
+
 def _embeddings(backbone: Backbone, builder: SampleBuilder, picture: Image.Image) -> list[Tensor]:
     """Return the embeddings [h, w, D] of every view, over the picture."""
     sample = builder.ground(picture, TEXT, [TEXT])
     tokens = backbone.tokens(sample)
-    views = [tokens.inputs["inputs_embeds"][0, view].float() for view in tokens.views]
+    read = read_of_pictures(tokens.inputs)
+    views = [read[view] for view in tokens.views]
     if not backbone.views_include_padding:
         return views
     return [crop_to_picture(view.permute(2, 0, 1), sample["meta_data"]).permute(1, 2, 0) for view in views]

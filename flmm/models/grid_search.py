@@ -57,6 +57,18 @@ class Found:
     refused: dict[str, str]
 
 
+def image_texts(processor: Any) -> list[str]:
+    """Texts that may stand for a picture in a prompt, those first that are used most.
+
+    Some processors want start and end written around it (Hunyuan-VL).
+    """
+    names = ("image_token", "boi_token", "image_start_token", "start_image_token", "fake_image_token", "img_token")
+    texts = [text for name in names if isinstance(text := getattr(processor, name, None), str)]
+    start, end = (getattr(processor, f"image_{side}_token", None) for side in ("start", "end"))
+    around = [f"{start}{texts[0]}{end}"] if texts and start and end else []
+    return list(dict.fromkeys([*texts, *around]))
+
+
 def rules(processor: Any, image_token: str) -> Iterator[Rule]:
     """Rules that may fit a processor, those that show more of the picture first."""
     images = processor.image_processor
@@ -72,6 +84,7 @@ def rules(processor: Any, image_token: str) -> Iterator[Rule]:
         for place in ("last", "first"):
             more = cut if layout.get("layout") is canvas_layout else {}
             yield Rule(TileGrid, {} if place == "last" else {"whole": place}, layout | more)
+    yield Rule(AnyresGrid)
     yield Rule(AnyresGrid, {}, {"layout": anyres_layout})
     square = Rule(SquareGrid)
     yield square
@@ -87,11 +100,15 @@ def rules(processor: Any, image_token: str) -> Iterator[Rule]:
 
 
 def sides(processor: Any, image_token: str) -> list[int]:
-    """Rows of squares that the tokens of a picture may consist of, whatever its shape."""
+    """Rows of squares that the tokens of a picture may consist of, whatever its shape.
+
+    Either all pictures consist of equal squares, or the one with the fewest tokens is a square without tiles.
+    """
     images = HFImageProcessor(processor, image_token)
     counts = [count_of(images.preprocess(Image.new("RGB", size))["image_token_ids"][0]) for size in SIZES]
-    shared = gcd(*counts)
-    return [side for side in range(isqrt(shared), 3, -1) if shared % side**2 == 0][:2]
+    shared, fewest = gcd(*counts), isqrt(min(counts))
+    found = [side for side in range(isqrt(shared), 3, -1) if shared % side**2 == 0][:2]
+    return [*found, fewest] if fewest**2 == min(counts) and fewest not in found else found
 
 
 def count_of(ids: torch.Tensor) -> int:

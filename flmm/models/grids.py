@@ -15,6 +15,8 @@ from torch import Tensor
 _SIZES = ("image_grid_thw", "image_grid_hw", "spatial_shapes", "target_sizes", "image_position_ids", "image_sizes")
 # What processors call the rows and columns of its tiles.
 _TILES = (("rows", "cols"), ("image_rows", "image_cols"))
+# What Molmo 2's processor calls rows and columns of the whole picture, then of its tiles put together.
+_BOTH = "image_grids"
 
 
 class SquareGrid:
@@ -116,7 +118,9 @@ class TileGrid:
 
 
 class AnyresGrid:
-    """Lay out the whole picture, then its tiles without padding, a newline after each row (LLaVA-OneVision).
+    """Lay out the whole picture, then its tiles put together (LLaVA-OneVision, LLaVA-NeXT, Granite 4 Vision, Molmo 2).
+
+    A newline ends each row of the tiles, unless the processor says rows and columns of both views (Molmo 2).
 
     Args:
         side: Rows and columns of tokens of the whole picture; by default what makes their number fit.
@@ -133,14 +137,22 @@ class AnyresGrid:
         Raises:
             ValueError: When the number of tokens is another, or none is left without the padding.
         """
-        rows, columns = _entry(inputs, "layout", self)
-        side = self.side or isqrt(max(len(positions) - rows * (columns + 1), 0))
-        if rows * columns == 0 or len(positions) != side**2 + rows * (columns + 1):
+        if "layout" not in inputs and _BOTH in inputs:
+            *whole, rows, columns = (int(number) for number in torch.as_tensor(inputs[_BOTH]).flatten()[-4:])
+            newline = 0
+        else:
+            rows, columns = _entry(inputs, "layout", self)
+            newline = 1
+            whole = [self.side or isqrt(max(len(positions) - rows * (columns + 1), 0))] * 2
+        coarse = whole[0] * whole[1]
+        if rows * columns == 0 or len(positions) != coarse + rows * (columns + newline):
             raise ValueError(
-                f"{len(positions)} image tokens in the input, needed {side} x {side} and {rows} rows of {columns} with "
-                "a newline: check `side`, and that processor and model belong together; too narrow pictures have none"
+                f"{len(positions)} image tokens in the input, needed {whole[0]} x {whole[1]} and {rows} rows of "
+                f"{columns}{' with a newline' * newline}: check `side`, and that processor and model belong together; "
+                "too narrow pictures have none"
             )
-        return [positions[: side**2].view(side, side), positions[side**2 :].view(rows, columns + 1)[:, :-1]]
+        fine = positions[coarse:].view(rows, columns + newline)[:, :columns]
+        return [positions[:coarse].view(*whole), fine]
 
 
 def _size(entry: Any, key: str) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from flmm.models.capture import final_norm
 # Of a decoder's config: settings of attention or layers that would be read wrongly.
 _DECODER = {
     "cross_attention_layers": "reads the picture by cross-attention: no tokens of its text stand for the picture",
+    "hc_count": "its layers hand on several states of a token (hyper-connections), of which none is the hidden state",
     "altup_num_inputs": "its layers hand on several states of a token (AltUp), of which none is the hidden state",
 }
 # Of a model's config: parts after which no token stands for a place of the picture.
@@ -36,8 +37,10 @@ def find_decoder(reader: nn.Module) -> nn.Module:
     """
     parts: list[Any] = [getattr(reader, name, None) for name in ("language_model", "text_model")]
     for decoder in (*parts, *(getattr(part, "model", None) for part in parts), reader):
-        if hasattr(decoder, "layers") and final_norm(decoder) is not None:
-            return decoder
+        if hasattr(decoder, "layers"):
+            check_decoder(type(reader).__name__, decoder)
+            if final_norm(decoder) is not None:
+                return decoder
     raise ValueError(
         f"{type(reader).__name__} has no language_model or text_model with layers and a final norm, and is none: its "
         "attention cannot be observed without an adapter that names the decoder"
@@ -47,8 +50,9 @@ def find_decoder(reader: nn.Module) -> nn.Module:
 def check_model(model: Any, decoder: Any) -> None:
     """Refuses a model whose attention or image tokens would be read wrongly."""
     name = type(model).__name__
+    windows = getattr(model.config, "downsample_rate", None)  # Granite 4: queries of a window show that window
     for setting, why in _NO_PLACE.items():
-        if getattr(model.config, setting, None) is not None:
+        if getattr(model.config, setting, None) is not None and not windows:
             raise ValueError(f"{name} reads the picture through {why} ({setting}): its tokens show no place in it")
     if getattr(model.config, "is_encoder_decoder", False):
         raise ValueError(f"{name} reads the picture in its encoder: no tokens of its text stand for the picture")
@@ -61,6 +65,11 @@ def check_model(model: Any, decoder: Any) -> None:
             f"{name} cannot be read (num_kv_shared_layers): its layers share keys and values with a cache only, "
             "and are read without one"
         )
+    check_decoder(name, decoder)
+
+
+def check_decoder(name: str, decoder: Any) -> None:
+    """Refuses a decoder whose layers would be read wrongly."""
     for setting, why in _DECODER.items():
         if getattr(decoder.config, setting, None):
             raise ValueError(f"{name} cannot be read ({setting}): {why}")

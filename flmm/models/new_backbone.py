@@ -7,12 +7,11 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from flmm.models.frozen_hf import HFBackbone
-from flmm.models.grid_search import Found, find_rule
+from flmm.models.grid_search import Found, find_rule, image_texts
 from flmm.models.grids import SquareGrid
 
 QUESTION, REPLY, SYSTEM = "WHAT-IS-ASKED", "WHAT-IS-REPLIED", "WHAT-RULES"
 PLAIN = {"INSTRUCTION": "USER: {input}\nASSISTANT:"}
-TOKENS = ("image_token", "boi_token", "image_start_token", "start_image_token")
 
 
 @dataclass
@@ -51,7 +50,7 @@ def asked(repository: str, image_token: str | None = None) -> Asked:
     """
     config = AutoConfig.from_pretrained(repository)
     processor = AutoProcessor.from_pretrained(repository)
-    token = image_token or next((text for name in TOKENS if (text := getattr(processor, name, None))), None)
+    token = image_token or next(iter(image_texts(processor)), None)
     if token is None:
         raise ValueError(f"{type(processor).__name__} names no image token: set --image-token")
     unknown: list[str] = []

@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("agg")
 from matplotlib import pyplot  # noqa: E402
 
+LONGEST = 10  # a bar that misses its bound by more is cut off there
 KEPT, MISSED = "#2a6f97", "#c44536"
 
 
@@ -33,9 +34,10 @@ def draw(ratios: list[dict[str, Any]], out: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(9, 1 + 0.34 * len(ratios)), layout="constrained")
     for place, ratio in enumerate(reversed(ratios)):
         # the share of the bound that is used: 1 is the bound itself, whichever side of it is good
-        used = ratio["value"] / ratio["limit"] if ratio["at_most"] else ratio["limit"] / ratio["value"]
-        axes.barh(place, max(used, 0), color=KEPT if used <= 1 else MISSED)
-        axes.text(max(used, 0) + 0.02, place, f"{ratio['value']:.3g}", va="center", fontsize=8)
+        above, below = (ratio["value"], ratio["limit"]) if ratio["at_most"] else (ratio["limit"], ratio["value"])
+        used = min(max(above / below, 0), LONGEST) if below else LONGEST
+        axes.barh(place, used, color=KEPT if used <= 1 else MISSED)
+        axes.text(used + 0.02, place, f"{ratio['value']:.3g}", va="center", fontsize=8)
     labels = [f"{r['name']} ({'≤' if r['at_most'] else '≥'} {r['limit']:g})" for r in reversed(ratios)]
     axes.set_yticks(range(len(ratios)), labels, fontsize=8)
     axes.axvline(1, color="black", linewidth=1)

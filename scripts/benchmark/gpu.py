@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> bool:
         print(f"[{begun - start:4.0f} s] {name}", flush=True)
         try:
             report = measured()
-        except Exception as error:  # the other parts are still worth their minutes
+        except (Exception, SystemExit) as error:  # the other parts are still worth their minutes
             failed[name] = f"{type(error).__name__}: {error}"
             traceback.print_exc()
         else:
@@ -85,7 +85,9 @@ def run(args: argparse.Namespace) -> bool:
             done[name] = (report, time.perf_counter() - begun)
         finally:
             release(args.device)
+        write(args, done, failed, skipped)  # at once: whoever lends the machine may end this run
     write(args, done, failed, skipped)
+    picture(args)
     print(f"[{time.perf_counter() - start:4.0f} s] {len(done)} parts in {args.out}, {len(failed)} failed: {failed}")
     if skipped:
         print(f"not begun within {args.minutes:g} minutes: {', '.join(skipped)}; run them with --only")
@@ -198,7 +200,7 @@ def sam(args: argparse.Namespace) -> Report:
     """SAM beside the package 1.0."""
     import sam
 
-    return sam.measured(options(args, sam, ["--model", "vit_b" if args.tiny else "vit_l"]))
+    return sam.measured(options(args, sam, ["--model", "tiny" if args.tiny else "vit_l"]))
 
 
 def release(device: str) -> None:
@@ -211,10 +213,9 @@ def release(device: str) -> None:
 
 
 def write(args: argparse.Namespace, done: dict[str, tuple[Report, float]], failed: dict, skipped: list[str]) -> None:
-    """One file of all ratios, and their picture."""
+    """One file of all ratios so far."""
     import torch
     import transformers
-    from draw import draw
 
     ratios = [vars(ratio) | {"part": name} for name, (report, _) in done.items() for ratio in report.ratios]
     summary = {
@@ -227,7 +228,16 @@ def write(args: argparse.Namespace, done: dict[str, tuple[Report, float]], faile
         "ratios": ratios,
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    unfinished = args.out / "summary.json.tmp"
+    unfinished.write_text(json.dumps(summary, indent=1) + "\n")
+    unfinished.replace(args.out / "summary.json")
+
+
+def picture(args: argparse.Namespace) -> None:
+    """Draws the ratios of the summary."""
+    from draw import draw
+
+    ratios = json.loads((args.out / "summary.json").read_text())["ratios"]
     if ratios:
         draw(ratios, args.out / "ratios.png")
 

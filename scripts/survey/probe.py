@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from PIL import Image
+from survey.overrides import IMAGE_TEXTS
 from survey.tiny_lmm import TinyLMM
 
 from flmm.models.capture import capture
 from flmm.models.frozen_hf import HFBackbone
 from flmm.models.grid_check import prefill_difference
-from flmm.models.grid_search import built, find_rule
+from flmm.models.grid_search import built, find_rule, image_texts
 from flmm.models.hf_checks import check_model, find_decoder
 
 TEMPLATE = {"INSTRUCTION": "User: {input}\nAssistant:"}
@@ -70,7 +71,7 @@ def _run(result: Result) -> None:
     result.stage = "read"
     check_model(model, find_decoder(getattr(model, "model", model)))
     result.stage = "grid"
-    for token in image_tokens(tiny.processor):
+    for token in IMAGE_TEXTS.get(result.model_type) or [*image_texts(tiny.processor), "<image>"]:
         settings = {"tokenizer": tiny.tokenizer, "prompt": token + "Describe.", "prompt_template": TEMPLATE}
         try:
             found = find_rule(model, tiny.processor, token, settings)
@@ -105,13 +106,6 @@ def telling(refused: dict[str, str]) -> str:
             if word in why:
                 return f"{rule}: {why}"
     return ""
-
-
-def image_tokens(processor: Any) -> list[str]:
-    """Texts that may stand for a picture in a prompt."""
-    names = ("image_token", "boi_token", "image_start_token", "start_image_token", "fake_image_token", "img_token")
-    texts = [getattr(processor, name, None) for name in names]
-    return [text for text in dict.fromkeys([*texts, "<image>"]) if isinstance(text, str)]
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ GROUNDS = """## Ground by config
 OTHERS = """
 ## Do not
 
-A type whose reason is not known was not made small well enough to be tried: it may ground.
+The reasons of the types that were read or refused are those that this project or transformers gives when it tries.
 
 | type | how far | why |
 |---|---|---|

@@ -7,11 +7,12 @@ processor asks its tokenizer for is made, so that nothing has to be downloaded.
 import importlib
 import inspect
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import transformers
-from survey.overrides import CONFIGS, OTHER_PARTS, PROCESSOR_CLASSES, PROCESSORS
+from survey.overrides import CONFIGS, OTHER_PARTS, PROCESSOR_CLASSES, PROCESSORS, TOKENS
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedTokenizerFast
@@ -70,8 +71,8 @@ def config_class(model_type: str) -> type[PretrainedConfig]:
     return configuration_auto.CONFIG_MAPPING[model_type]
 
 
-def tokenizer_for(source: str) -> PreTrainedTokenizerFast:
-    """A tokenizer of bytes with every special token that the source text of a processor names."""
+def tokenizer_for(source: str, more: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """A tokenizer of bytes with every special token that the source text of a processor names, and more."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     bare = Tokenizer(models.BPE({letter: index for index, letter in enumerate(alphabet)}, []))
     bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -94,7 +95,7 @@ def tokenizer_for(source: str) -> PreTrainedTokenizerFast:
         pad_token="<|pad|>",
         extra_special_tokens=written,
     )
-    tokenizer.add_tokens(sorted(literals - set(tokenizer.get_vocab())), special_tokens=True)
+    tokenizer.add_tokens(sorted((literals | set(more)) - set(tokenizer.get_vocab())), special_tokens=True)
     return tokenizer
 
 
@@ -126,6 +127,8 @@ class TinyLMM:
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and not parameter.any():
                 nn.init.normal_(parameter, std=0.1)
+            if ".timm_model." in name and name.endswith("weight") and parameter.ndim > 1:
+                nn.init.kaiming_normal_(parameter)  # timm's start is so small that no picture passes
             if re.search(r"(language|text).*\.(q|k|q_b|kv_b|qkv)_proj\.weight$", name):
                 parameter.data *= 6  # else attention is nearly uniform, and a wrong row could not be told
         return model
@@ -135,7 +138,7 @@ class TinyLMM:
     def _processor(self) -> Any:
         cls, images = self._processor_classes()
         source = inspect.getsource(inspect.getmodule(cls))
-        tokenizer = tokenizer_for(source)
+        tokenizer = tokenizer_for(source, TOKENS.get(self.model_type, ()))
         given = PROCESSORS.get(self.model_type, {})
         sizes = self._picture_sizes(images) | given.get("image_processor", {})
         parts = {"image_processor": images(**sizes), "tokenizer": tokenizer}
@@ -204,7 +207,7 @@ class TinyLMM:
     def _config(self) -> PretrainedConfig:
         given = dict(CONFIGS.get(self.model_type, {}))
         reduced = merged(self._reduced(self.default, TEXT, top=True), given)
-        for name in ("image_token_id", "image_token_index"):
+        for name in ("image_token_id", "image_token_index", "image_patch_id"):
             if isinstance(reduced.get(name), str):
                 reduced[name] = self.tokenizer.convert_tokens_to_ids(reduced[name])
         return self.cls(**reduced)

@@ -31,22 +31,33 @@ def sections(first: int, *others: int, **more) -> dict:
     return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [first, *others], **more}
 
 
+LINEAR = {
+    **TEXT,
+    "num_hidden_layers": 3,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "head_dim": 32,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "rope_parameters": sections(2, 1, 1, partial_rotary_factor=0.25, mrope_interleaved=True),
+}
+MOLMO = [
+    "<im_patch>",
+    "<im_col>",
+    "<im_start>",
+    "<low_res_im_start>",
+    "<frame_start>",
+    "<im_end>",
+    "<frame_end>",
+    "<im_low>",
+]
 UNUSUAL = {
     # two of three layers are linear attention
     "qwen3_5": Tiny(
         tokens=qwen_tokens(),
         model=lambda ids: hf.Qwen3_5Config(
-            text_config={
-                **TEXT,
-                "num_hidden_layers": 3,
-                "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-                "head_dim": 32,
-                "linear_num_key_heads": 2,
-                "linear_num_value_heads": 4,
-                "linear_key_head_dim": 16,
-                "linear_value_head_dim": 16,
-                "rope_parameters": sections(2, 1, 1, partial_rotary_factor=0.25, mrope_interleaved=True),
-            },
+            text_config=LINEAR,
             vision_config=QWEN3_TOWER,
             **qwen_ids(ids),
         ),
@@ -246,6 +257,126 @@ UNUSUAL = {
         grid=AnyresGrid(side=4),
         call={"layout": anyres_layout},
         views=2,
+    ),
+    # a decoder of linear attention; its tower merges windows of patches, and the tokens once more
+    "minicpm_v": Tiny(
+        tokens={
+            "image_token": "<|image_pad|>",
+            "video_token": "<|video_pad|>",
+            "image_start_token": "<image>",
+            "image_end_token": "</image>",
+            "slice_start_token": "<slice>",
+            "slice_end_token": "</slice>",
+            "image_id_start_token": "<image_id>",
+            "image_id_end_token": "</image_id>",
+        },
+        model=lambda ids: hf.MiniCPMV4_6Config(
+            text_config={"model_type": "qwen3_5_text", **LINEAR},
+            vision_config={**TOWER, "image_size": 448, "patch_size": 14},
+            insert_layer_id=0,
+            image_token_id=ids["image_token"],
+            video_token_id=ids["video_token"],
+        ),
+        processor=lambda tokenizer: hf.MiniCPMV4_6Processor(
+            hf.MiniCPMV4_6ImageProcessor(), hf.MiniCPMV4_6VideoProcessor(), tokenizer
+        ),
+        image_token="<|image_pad|>",
+        grid=PatchGrid(),
+        call={"slice_mode": False},
+    ),
+    # its processor says rows and columns of both views, and starts the text
+    "molmo2": Tiny(
+        tokens={
+            "image_token": "<|image|>",
+            "video_token": "<|video|>",
+            **{f"molmo_{index}": token for index, token in enumerate(MOLMO)},
+        },
+        load_tokenizer=partial(hf.GPT2TokenizerFast.from_pretrained, bos_token="<|endoftext|>"),
+        model=lambda ids: hf.Molmo2Config(
+            vision_config={**TOWER, "num_key_value_heads": 2, "head_dim": 16, "image_size": [112, 112]},
+            adapter_config={
+                **TOWER,
+                "num_key_value_heads": 2,
+                "head_dim": 16,
+                "text_hidden_size": 64,
+                "vision_feature_layer": [1, 0],
+            },
+            text_config={**TEXT, "additional_vocab_size": 16},
+            image_patch_id=ids["molmo_0"],
+        ),
+        processor=lambda tokenizer: hf.Molmo2Processor(
+            hf.Molmo2ImageProcessor(size={"height": 112, "width": 112}, max_crops=6, overlap_margins=[1, 1]),
+            hf.Molmo2VideoProcessor(),
+            tokenizer,
+        ),
+        image_token="<|image|>",
+        grid=AnyresGrid(),
+        call={"trim": (1, 0)},
+        views=2,
+    ),
+    # its embeddings hold nothing of the picture: layers add it
+    "granite4_vision": Tiny(
+        tokens={"image_token": "<image>"},
+        model=lambda ids: hf.Granite4VisionConfig(
+            vision_config={**TOWER, "hidden_size": 64, "image_size": 64, "patch_size": 8},
+            text_config={**TEXT, "model_type": "granite4_vision_text"},
+            qformer_config={"num_hidden_layers": 1, "intermediate_size": 64},
+            image_token_index=ids["image_token"],
+            image_grid_pinpoints=[[64, 64], [64, 128], [128, 64], [128, 128], [64, 192], [192, 64]],
+            downsample_rate="2/4",
+            deepstack_layer_map=[[-1, 0]],
+            spatial_target_layers=[1, 1, 1, 1],
+        ),
+        processor=lambda tokenizer: hf.Granite4VisionProcessor(
+            hf.LlavaNextImageProcessor(
+                size={"shortest_edge": 64},
+                crop_size={"height": 64, "width": 64},
+                image_grid_pinpoints=[[64, 64], [64, 128], [128, 64], [128, 128], [64, 192], [192, 64]],
+            ),
+            tokenizer,
+            patch_size=8,
+            downsample_rate="2/4",
+        ),
+        image_token="<image>",
+        grid=AnyresGrid(),
+        call={"layout": anyres_layout},
+        views=2,
+    ),
+    # experts for words and for pictures: its processor says of each token which
+    "ernie4_5_vl": Tiny(
+        tokens={
+            "image_token": "<|IMAGE_PLACEHOLDER|>",
+            "image_start_token": "<|IMAGE_START|>",
+            "image_end_token": "<|IMAGE_END|>",
+            "video_token": "<|VIDEO_PLACEHOLDER|>",
+            "video_start_token": "<|VIDEO_START|>",
+            "video_end_token": "<|VIDEO_END|>",
+        },
+        model=lambda ids: hf.Ernie4_5_VLMoeConfig(
+            text_config={
+                **TEXT,
+                "moe_intermediate_size": [32, 32],
+                "moe_num_experts": 4,
+                "moe_k": 2,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]},
+            },
+            vision_config={"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2},
+            image_token_id=ids["image_token"],
+            image_start_token_id=ids["image_start_token"],
+            image_end_token_id=ids["image_end_token"],
+            video_token_id=ids["video_token"],
+            video_start_token_id=ids["video_start_token"],
+            video_end_token_id=ids["video_end_token"],
+        ),
+        processor=lambda tokenizer: hf.Ernie4_5_VLMoeProcessor(
+            hf.Ernie4_5_VLMoeImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 200 * 200}),
+            tokenizer,
+            hf.Ernie4_5_VLMoeVideoProcessor(),
+        ),
+        # all three are read by the experts for pictures
+        image_token="<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>",
+        prompt="Picture 1:{image}Describe.",
+        grid=PatchGrid(),
     ),
 }
 # Their towers turn the picture into entries of a codebook; random ones say nothing about a place.

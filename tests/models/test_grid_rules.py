@@ -58,3 +58,12 @@ def test_tiles_that_the_processor_counts_need_no_layout():
 def test_the_whole_picture_of_unpadded_tiles_needs_no_side():
     whole, fine = AnyresGrid()(tokens(16 + 5 * 8), {"layout": (5, 7)})
     assert (whole.shape, fine.shape) == ((4, 4), (5, 7))
+
+
+def test_a_processor_that_says_both_views_needs_no_layout():
+    """Molmo 2: a whole picture of 2 x 3 tokens, then 4 x 5 of its crops, without newlines."""
+    whole, fine = AnyresGrid()(tokens(26), {"image_grids": torch.tensor([[2, 3, 4, 5]])})
+    assert whole.tolist() == tokens(26)[:6].view(2, 3).tolist()
+    assert fine.tolist() == tokens(26)[6:].view(4, 5).tolist()
+    with pytest.raises(ValueError, match="25 image tokens in the input, needed 2 x 3 and 4 rows of 5: check"):
+        AnyresGrid()(tokens(25), {"image_grids": torch.tensor([[2, 3, 4, 5]])})

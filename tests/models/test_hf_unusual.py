@@ -23,7 +23,8 @@ from flmm.models.reader import PADDABLE
 WORDS, PHRASES = "a ball on the grass", ["a ball", "grass"]
 SHAPES = {"wide": (640, 416), "tall": (300, 500), "a panorama": (900, 180)}
 ALL = UNUSUAL | CODEBOOKS
-READ_ALONE = ("gemma4", "qwen3_5", "glm46v")  # masks beside positions, or embeddings per layer, cannot be padded
+# masks beside positions, or embeddings per layer, cannot be padded
+READ_ALONE = ("gemma4", "qwen3_5", "glm46v", "minicpm_v", "molmo2", "granite4_vision", "ernie4_5_vl")
 
 
 def picture(size=(150, 110)):
@@ -245,3 +246,20 @@ def test_altup_is_refused_where_nothing_is_shared():
 def test_a_vision_tower_is_no_decoder():
     with pytest.raises(ValueError, match="has no language_model or text_model with layers and a final norm"):
         find_decoder(nn.Linear(1, 1))
+
+
+def test_layers_that_hand_on_several_states_are_refused_by_name():
+    decoder = SimpleNamespace(layers=[], config=SimpleNamespace(hc_count=4))
+    with pytest.raises(ValueError, match=r"\(hc_count\): its layers hand on several states .*hyper-connections"):
+        find_decoder(SimpleNamespace(language_model=decoder))
+
+
+def test_what_a_processor_says_of_each_token_goes_to_its_place(built):
+    """ERNIE 4.5 VL: the picture's tokens, with start and end, are read by experts of their own."""
+    family = built("ernie4_5_vl")
+    sample = family.builder.ground(picture(), WORDS, PHRASES)
+    ids, image = sample["input_ids"], family.lmm.config.image_token_id
+    kinds = family.backbone.tokens(sample).inputs["moe_mm_token_type_ids"][0]
+    assert kinds.shape == ids.shape
+    around = [getattr(family.lmm.config, f"image_{side}_token_id") for side in ("start", "end")]
+    assert torch.equal(kinds.bool(), torch.isin(ids, torch.tensor([image, *around])))

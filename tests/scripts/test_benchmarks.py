@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +51,10 @@ SMALL_RUNS = {
     "cost.py": "--shape tiny --sam vit_nano",
     "step.py": f"{TINY} --one-layer --no-reference",
 }
-GPU_PARTS = ["parity", "step_tiny", "attention_tiny", "generate_tiny", "memory_tiny", "texts_tiny"]
+GPU_PARTS = ["parity", "step_tiny", "attention_tiny", "generate_tiny", "memory_tiny", "texts_tiny", "sam"]
+
+
+SAM_TASKS = ("encode image", "one global attention", "decode 32 boxes", "automatic masks 8 x 8")
 
 
 @pytest.mark.slow
@@ -76,7 +80,6 @@ def run_here(monkeypatch, script, *options):
 
 @pytest.mark.slow
 def test_the_run_for_a_gpu_tried_on_the_cpu(tmp_path, monkeypatch):
-    """All parts but SAM, which has no tiny size in the package 1.0."""
     options = ("--device", "cpu", "--tiny", "--repeats", "1", "--out", str(tmp_path))
     with pytest.raises(SystemExit) as status:
         run_here(monkeypatch, "gpu.py", *options, "--only", *GPU_PARTS)
@@ -86,10 +89,39 @@ def test_the_run_for_a_gpu_tried_on_the_cpu(tmp_path, monkeypatch):
     assert (tmp_path / "ratios.png").stat().st_size > 10_000
     ratios = {(ratio["part"], ratio["name"]): ratio["value"] for ratio in summary["ratios"]}
     assert 0.75 < ratios["memory_tiny", "computed / measured, training step"] < 1.25
+    assert {task for part, task in ratios if part == "sam"} == {
+        *(f"SAM tiny, {task}: ours / 1.0, time" for task in SAM_TASKS),
+        "SAM, bfloat16 encoder: IoU with float32's masks",
+    }
+    assert ratios["sam", "SAM, bfloat16 encoder: IoU with float32's masks"] > 0.98
     exact = {name: value for (part, name), value in ratios.items() if part == "parity" and "float32" in name}
     assert max(exact.values()) < 1e-2
     (share,) = json.loads((tmp_path / "step_tiny.json").read_text())["more"]
     assert all(isinstance(cell, str) or cell > 0 for cell in share["rows"][0])
+
+
+def test_a_part_that_fails_leaves_the_figures_of_the_others(tmp_path, monkeypatch):
+    """Out of memory, or the end of a benchmark's process: both are said, and the run goes on."""
+    monkeypatch.syspath_prepend(ROOT / "scripts/benchmark")
+    gpu, measure = importlib.import_module("gpu"), importlib.import_module("measure")
+
+    def ends(error):
+        raise error
+
+    good = measure.Report("good", ("a",), [(1.0,)], [measure.Ratio("too slow", 0.0, 1.0, at_most=False)])
+    parts = [
+        ("large", lambda: ends(torch.OutOfMemoryError("out of memory"))),
+        ("ended", lambda: ends(SystemExit("no weights"))),
+        ("good", lambda: good),
+    ]
+    monkeypatch.setattr(gpu, "parts", lambda args: iter(parts))
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--tiny", "--out", str(tmp_path)])
+    assert gpu.run(gpu.parse()) is False
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["failed"] == {"large": "OutOfMemoryError: out of memory", "ended": "SystemExit: no weights"}
+    assert [ratio["part"] for ratio in summary["ratios"]] == ["good"]
+    assert (tmp_path / "ratios.png").exists()
+    assert (tmp_path / "good.json").exists()
 
 
 def test_packages_that_are_missing_are_named_with_their_versions(monkeypatch):
