@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import _get_default_store
 
 from flmm.head_folder import WEIGHTS, head_file
+from segment_anything.checkpoint import UNREADABLE, tensor_problem, unwrapped
 
 STATISTICS = ("min", "max", "current", "mean")
 
@@ -140,6 +141,12 @@ def _check_complete(path: str | os.PathLike, needed: dict[str, nn.Parameter], fo
             f"{_some(wrong)}. "
             "Use the config it was trained with."
         )
+    unusable = [f"{name} {problem}" for name in needed if (problem := tensor_problem(found[name]))]
+    if unusable:
+        raise ValueError(
+            f"{path} holds {len(unusable)} parameters that are no weights: {_some(unusable, 1)}. Use an earlier "
+            "checkpoint, or one that was saved in floating point"
+        )
 
 
 def _some(names: list[str], count: int = 5) -> str:
@@ -153,9 +160,13 @@ def read_head(path: str | os.PathLike) -> dict[str, Tensor]:
         return _read_deepspeed(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    content = read_checkpoint(path)
-    state = content.get("state_dict", content)
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+    return _parameters(read_checkpoint(path), path)
+
+
+def _parameters(content: dict[str, Any], path: str | os.PathLike) -> dict[str, Tensor]:
+    """Take the parameters out of what a torch file holds."""
+    state = unwrapped(content)
+    if not state or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
         raise ValueError(f"{path} holds no parameters: expected a state dict, or a dict with the key `state_dict`")
     return state
 
@@ -170,13 +181,16 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, KeyError) as error:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
         raise ValueError(
             f"cannot read checkpoint {path} ({os.path.getsize(path):,} bytes): {_reason(error)}. "
             "It is truncated, no torch file, or holds objects other than tensors and plain values: copy it again, "
             "or save only its state dict."
         ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not named parameters: save a state dict")
+    return content
 
 
 def _reason(error: Exception) -> str:

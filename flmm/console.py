@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from flmm import __version__
@@ -39,7 +40,7 @@ def show(findings: Sequence[Finding], title: str = f"flmm {__version__}") -> Non
     from rich.table import Column, Table
 
     out = console()
-    plain = {"soft_wrap": True, "markup": False, "highlight": False}
+    say = partial(out.print, soft_wrap=True, markup=False, highlight=False)
     if out.is_terminal:
         table = Table("", Column(overflow="fold"), Column(overflow="fold"), title=title, title_justify="left")
         table.show_header = False
@@ -48,8 +49,8 @@ def show(findings: Sequence[Finding], title: str = f"flmm {__version__}") -> Non
             table.add_row(state, escape(finding.what), escape(finding.text))
         out.print(table)
     else:
-        out.print(title, **plain)
+        say(title)
         for finding in findings:
-            out.print(f"{finding.state:7}{finding.what}: {finding.text}", **plain)
+            say(f"{finding.state:7}{finding.what}: {finding.text}")
     for cure in dict.fromkeys(finding.cure for finding in findings if finding.cure):
-        out.print(f"- {cure}", **plain)
+        say(f"- {cure}")

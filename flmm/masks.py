@@ -66,7 +66,11 @@ def segmentation_problem(segmentation: Any, height: int, width: int) -> str:
         return run_length_problem(segmentation, height, width)
     if not isinstance(segmentation, list):
         return f"its segmentation is {_short(segmentation)}: {ADVICE}"
-    return next((problem for polygon in segmentation if (problem := _polygon_problem(polygon))), "")
+    if problem := next((problem for polygon in segmentation if (problem := _polygon_problem(polygon))), ""):
+        return problem
+    if as_shares([value for polygon in segmentation for value in polygon]):
+        return f"its polygons {_short(segmentation)} lie within 0 and 1: write pixels, not shares of the sides"
+    return ""
 
 
 def has_pixels(segmentation: Any, height: int, width: int) -> bool:
@@ -99,6 +103,12 @@ def run_length_problem(rle: Mapping[str, Any], height: int, width: int) -> str:
     return ""
 
 
+def as_shares(values: Any) -> bool:
+    """Tell whether coordinates look like shares of a picture's sides, 0 to 1, where pixels are meant."""
+    array = np.asarray(values, dtype=float)
+    return array.size > 0 and bool(((array >= 0) & (array <= 1)).all()) and bool((array % 1 > 0).any())
+
+
 def _polygon_problem(polygon: Any) -> str:
     if not isinstance(polygon, list):
         nested = isinstance(polygon, Real)
@@ -112,6 +122,8 @@ def _polygon_problem(polygon: Any) -> str:
         return f"its polygon {_short(polygon)} is nested: {ADVICE}"
     if not np.isfinite(values).all():
         return f"its polygon {_short(polygon)} holds a number that is not finite"
+    if len(values) > 6 and len(values) % 2:  # shorter ones have no area and are passed over, as mmdet does
+        return f"its polygon {_short(polygon)} holds {len(values)} numbers, so an x or y is missing: {ADVICE}"
     return ""
 
 

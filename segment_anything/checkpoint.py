@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,22 @@ _DOWNLOADS = {
     "vit_t": "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
 }
 # Where training programs put a state dict, and what wrappers put before its names.
-_ENTRIES = ("state_dict", "model_state_dict", "model")
+_ENTRIES = ("state_dict", "model_state_dict", "model", "module")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "sam.")
+# What torch raises for files that are cut, damaged or of another kind, in its zip and its older format.
+UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
 _VARIANT_OF_WIDTH = {96: "vit_nano", 768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
 
@@ -54,6 +69,10 @@ def load_weights(
     }
     if any(problems.values()):
         raise ValueError(_report(path, found, len(expected), problems))
+    if unusable := [f"{key} {problem}" for key in expected if (problem := tensor_problem(found[key]))]:
+        raise ValueError(
+            f"{path}: {len(unusable)} tensors hold no weights, the first: {unusable[0]}; download it again"
+        )
     sam.load_state_dict(found, strict=True)
 
 
@@ -73,14 +92,14 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         state = _read_safetensors(path)
     else:
         state = _read_torch(path)
-    state = _unwrapped(state)
+    state = unwrapped(state)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} does not hold a plain state dict (names to tensors): save model.state_dict()")
     return state
 
 
-def _unwrapped(state: Any) -> Any:
-    """The state dict inside a training checkpoint, without the prefixes of wrappers."""
+def unwrapped(state: Any) -> Any:
+    """Take the state dict out of a training checkpoint, and the prefixes of wrappers off its names."""
     while isinstance(state, dict) and (
         inner := next((key for key in _ENTRIES if isinstance(state.get(key), dict)), "")
     ):
@@ -88,6 +107,17 @@ def _unwrapped(state: Any) -> Any:
     while isinstance(state, dict) and state and (prefix := _common_prefix(state)):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+def tensor_problem(value: Tensor) -> str:
+    """Say why a tensor cannot be a weight; empty when it can."""
+    if value.is_meta or value.layout != torch.strided:
+        return "has no values" if value.is_meta else f"is stored as {value.layout}"
+    if not value.is_floating_point():
+        return f"is {value.dtype}, not floating point"
+    if count := int((~value.isfinite()).sum()):
+        return f"holds {count} of {value.numel()} values that are NaN or infinite"
+    return ""
 
 
 def _common_prefix(names: Iterable[Any]) -> str:
@@ -117,7 +147,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise ValueError(_unreadable(path)) from error
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -26,6 +26,29 @@ class CocoImage(msgspec.Struct, gc=False):
     file_name: str
     height: int
     width: int
+
+
+class _HasId(Protocol):
+    id: int
+
+
+Identified = TypeVar("Identified", bound=_HasId)
+
+
+def by_id(items: Iterable[Identified], what: str, source: str | Path) -> dict[int, Identified]:
+    """Return items by their id; files that were merged carelessly hold different ones under one id.
+
+    Raises:
+        ValueError: When two items that differ have the same id.
+    """
+    found: dict[int, Identified] = {}
+    for item in items:
+        if (first := found.setdefault(item.id, item)) is not item and first != item:
+            raise ValueError(
+                f"{source} holds two different {what} with the id {item.id}, so nobody can tell which is meant: give "
+                "each its own id"
+            )
+    return found
 
 
 class PackedList(Sequence[Item], Generic[Item]):

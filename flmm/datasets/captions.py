@@ -11,7 +11,9 @@ from mmengine.logging import print_log
 from msgspec import Raw, Struct
 from PIL import Image
 
-from flmm.datasets.annotations import CURE, CocoImage, PackedList, decode, decode_file, no_collection
+from flmm.datasets.annotations import CURE, CocoImage, PackedList, by_id, decode, decode_file, no_collection
+from flmm.datasets.folding import is_blank
+from flmm.datasets.images import check_lossless
 
 
 class Segment(Struct, frozen=True, array_like=True, gc=False):
@@ -58,7 +60,7 @@ class _Narrative(Struct, gc=False):
 
 
 class _Annotation(Struct, gc=False):
-    image_id: int
+    id: int = msgspec.field(name="image_id")
     segments_info: Raw
     file_name: str = ""
 
@@ -143,9 +145,10 @@ class Panoptic(Mapping[int, PanopticImage]):
     def __init__(self, path: str | Path) -> None:
         content = decode_file(path, _PANOPTIC)
         self._path = path
-        self._isthing = {category.id: category.isthing for category in content.categories}
-        self._images = {image.id: image for image in content.images}
-        self._annotations = {annotation.image_id: annotation for annotation in content.annotations}
+        categories = by_id(content.categories, "categories", path)
+        self._isthing = {number: category.isthing for number, category in categories.items()}
+        self._images = by_id(content.images, "images", path)
+        self._annotations = by_id(content.annotations, "annotations of images", path)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -165,7 +168,8 @@ class Panoptic(Mapping[int, PanopticImage]):
         source = f"{self._path}, image {image_id}"
         infos = [] if annotation is None else decode(annotation.segments_info, _INFOS, source)
         try:
-            return {info.id: self._isthing[info.category_id] for info in infos}
+            segments = by_id(infos, "segments", source)
+            return {number: self._isthing[info.category_id] for number, info in segments.items()}
         except KeyError as error:  # which a Mapping would take for an image that is not there
             raise ValueError(f"{self._path}: image {image_id} has category {error}, which `categories` lacks") from None
 
@@ -184,6 +188,7 @@ def segment_map(path: str | Path) -> np.ndarray:
     """Return the segment ids [H, W] of a panoptic PNG: red + 256 green + 65536 blue."""
     try:
         with Image.open(path) as image:
+            check_lossless(image, path)
             rgb = np.asarray(image.convert("RGB"), dtype=np.int32)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no panoptic PNG {path}: its folder may be cut short; {CURE}") from error
@@ -199,7 +204,7 @@ def problem_of(
     if image is None:
         return f"image {image_id} is not in it"
     for segment in segments:
-        if segment.ids and not segment.words.strip():
+        if segment.ids and is_blank(segment.words):
             return f"a phrase of image {image_id} has segments {list(segment.ids)} but no words"
         absent = [i for i in segment.ids if i not in image.things]
         if absent and not (allow_missing and segment.plural):

@@ -15,6 +15,7 @@ _ALIKE = str.maketrans(
     }
 )
 _INVISIBLE = regex.compile(r"[\p{Cf}\p{Variation_Selector}]")
+_VISIBLE = regex.compile(r"[^\s\p{Cc}\p{Cf}\p{Variation_Selector}]")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Folded:
     text: str
     starts: Sequence[int]
     ends: Sequence[int]
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether a reader sees nothing of a text."""
+    return _VISIBLE.search(text) is None
 
 
 def fold(text: str) -> Folded:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from flmm.datasets.annotations import CURE, decode, decode_file
+from flmm.datasets.annotations import CURE, decode_file
 from flmm.datasets.images import as_annotated, load_image, read_image
 from flmm.datasets.regions import RLE, as_rle
 
@@ -156,10 +156,11 @@ def read_prediction(file: str | Path, size: tuple[int, int] | None = None) -> Pr
     content = decode_file(file, msgspec.json.Decoder())
     if isinstance(content, Mapping) and "caption" not in content and len(content) == 1:
         content = next(iter(content.values()))
-    kind = dict[str, Any]
-    fields = decode(msgspec.json.encode(content), msgspec.json.Decoder(kind), file)
+    if not isinstance(content, Mapping):
+        kind = type(content).__name__
+        raise ValueError(f"{file} has another format: it holds a {kind}, a prediction is an object")
     try:
-        caption, phrases, regions = (fields[key] for key in ("caption", "phrases", "pred_masks"))
+        caption, phrases, regions = (content[key] for key in ("caption", "phrases", "pred_masks"))
     except KeyError as error:
         raise ValueError(f"{file} lacks {error}: a prediction has caption, phrases and pred_masks") from error
     if not isinstance(caption, str) or not _are(phrases, str) or not isinstance(regions, list):

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from mmengine.fileio import get
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
+LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")  # formats that change values
 ImageSource = str | os.PathLike | Image.Image | np.ndarray
 
 # Pillow's decoders and its reader of EXIF data meet damaged bytes with any of these.
@@ -100,7 +101,8 @@ def read_image(path: str | os.PathLike, backend_args: Mapping[str, Any] | None =
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large to decode safely: {error}") from error
     except DAMAGED as error:
-        raise ValueError(f"{path} {_fault(content)} ({error})") from error
+        said = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # which would name an object
+        raise ValueError(f"{path} {_fault(content)}{said}") from error
     return image
 
 
@@ -113,7 +115,7 @@ def _content(path: str, backend: dict[str, Any] | None) -> bytes:
         raise FileNotFoundError(
             f"no image {path}: run `flmm data check` to see what is missing and its source"
         ) from error
-    except OSError as error:
+    except (OSError, KeyError, ImportError) as error:  # of mmengine, for storage that it or this machine lacks
         advice = "download it and name the file" if "://" in path else "make it readable"
         raise ValueError(f"{path} cannot be read ({error}): {advice}") from error
 
@@ -191,11 +193,14 @@ def convertible(image: Image.Image | np.ndarray, source: str = "the picture") ->
         raise ValueError(f"{source} is {image.width} x {image.height} (width x height): it has no pixel")
     if image.mode.startswith("I;16"):
         return _of_grey16(image)
-    return _on_white(image) if image.has_transparency_data else image
+    return _on_white(image, source) if image.has_transparency_data else image
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    layer = image.convert("RGBA")
+def _on_white(image: Image.Image, source: str) -> Image.Image:
+    try:
+        layer = image.convert("RGBA")
+    except ValueError as error:
+        raise ValueError(f"{source}: a picture of mode {image.mode} cannot be made RGB ({error})") from error
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
@@ -221,18 +226,34 @@ def _of_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 
-def as_annotated(image: Image.Image, size: tuple[int, int], source: str) -> Image.Image:
-    """Turn a picture to how its masks were drawn: as stored, else as its EXIF entry says; make it `convertible`.
+def check_lossless(image: Image.Image, source: str | os.PathLike) -> None:
+    """Refuse a picture of ids or masks in a format that alters values.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if image.format in LOSSY:
+        raise ValueError(
+            f"{source} is {image.format}, which changes values near every edge, whatever its name: save a mask as PNG, "
+            "from the original"
+        )
+
+
+def as_annotated(image: Image.Image, size: tuple[int, int], source: str, as_shown: bool = False) -> Image.Image:
+    """Turn a picture to how its masks were drawn, which their size tells; make it `convertible`.
 
     Args:
         image: Picture as stored.
         size: (height, width) as annotated.
         source: Names the picture in errors.
+        as_shown: Where both fit (a turn by half, a square), take it as its EXIF entry says; else as it is stored, which
+            COCO's annotations are made for.
 
     Raises:
         ValueError: It fits neither, or its pixels have no known range.
     """
-    for picture in (image, upright(image)):
+    pictures = (upright(image), image) if as_shown else (image, upright(image))
+    for picture in pictures:
         if (picture.height, picture.width) == tuple(size):
             picture = convertible(picture, source)
             return picture if _turn(picture) is None else _without_turn(picture.copy())

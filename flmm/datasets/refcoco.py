@@ -10,7 +10,8 @@ import mmengine
 import msgspec
 from msgspec import Raw, Struct
 
-from flmm.datasets.annotations import CURE, CocoImage, decode_file, no_collection
+from flmm.datasets.annotations import CURE, CocoImage, by_id, decode_file, no_collection
+from flmm.datasets.folding import is_blank
 from flmm.masks import segmentation_problem
 
 Ref = dict[str, Any]
@@ -21,6 +22,7 @@ class Instance(Struct, gc=False):
 
     id: int
     segmentation: Raw
+    image_id: int | None = None
 
     @property
     def shape(self) -> Any:
@@ -37,9 +39,9 @@ _INSTANCES = msgspec.json.Decoder(_Instances, strict=False)
 
 
 def read_instances(path: str | Path) -> tuple[dict[int, CocoImage], dict[int, Instance]]:
-    """Images and objects of an instances.json by id (errors: `decode_file`)."""
+    """Images and objects of an instances.json by id (errors: `decode_file`, `by_id`)."""
     content = decode_file(path, _INSTANCES)
-    return {image.id: image for image in content.images}, {item.id: item for item in content.annotations}
+    return by_id(content.images, "images", path), by_id(content.annotations, "annotations", path)
 
 
 def read_refs(path: str | Path) -> list[Ref]:
@@ -47,7 +49,7 @@ def read_refs(path: str | Path) -> list[Ref]:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: It is no pickle, cut, or no list of such references.
+        ValueError: It is no pickle, cut, no list of such references, or two of different objects have one ref_id.
     """
     try:
         refs = mmengine.load(path, file_format="pkl")
@@ -62,7 +64,20 @@ def read_refs(path: str | Path) -> list[Ref]:
             raise ValueError(f"{path}: reference {index} is no dict with a split (train, val, ...): {_short(ref)}")
     if not refs:
         raise ValueError(f"{path} holds no reference; {CURE}")
+    _check_ref_ids(refs, path)
     return list(refs)
+
+
+def _check_ref_ids(refs: Sequence[Ref], path: str | Path) -> None:
+    """Refuse references of different objects with one ref_id: only the last would be used, in the place of both."""
+    objects: dict[Any, Any] = {}
+    for ref in refs:
+        known = objects.setdefault(ref.get("ref_id"), ref.get("ann_id"))
+        if ref.get("ref_id") is not None and known != ref.get("ann_id"):
+            raise ValueError(
+                f"{path}: references of the objects {known!r} and {ref.get('ann_id')!r} have the same ref_id "
+                f"{ref['ref_id']!r}: give each its own"
+            )
 
 
 def ref_problem(ref: Ref, images: Mapping[int, CocoImage], instances: Mapping[int, Instance]) -> str:
@@ -76,7 +91,9 @@ def ref_problem(ref: Ref, images: Mapping[int, CocoImage], instances: Mapping[in
         return f"{name}: no image {ref['image_id']!r}"
     if problem := _sentences_problem(ref["sentences"]):
         return f"{name} {problem}"
-    image = images[ref["image_id"]]
+    image, owner = images[ref["image_id"]], instances[ref["ann_id"]].image_id
+    if owner not in (None, image.id):
+        return f"{name}: annotation {ref['ann_id']} is of image {owner}, but the reference is of image {image.id}"
     if problem := segmentation_problem(instances[ref["ann_id"]].shape, image.height, image.width):
         return f"{name}, annotation {ref['ann_id']} of {image.file_name}: {problem}"
     return ""
@@ -91,7 +108,7 @@ def _sentences_problem(sentences: Any) -> str:
         raw = sentence.get("raw") if isinstance(sentence, Mapping) else None
         if not isinstance(raw, str):
             return f"has the sentence {_short(sentence)}: write {{'raw': 'the words'}}"
-        if not raw.strip():
+        if is_blank(raw):
             return "has an empty expression"
     return ""
 

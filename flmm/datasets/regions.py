@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco
 
-from flmm.masks import decode_mask, run_length_problem
+from flmm.masks import as_shares, decode_mask, run_length_problem
 
 RLE = dict[str, Any]
 
@@ -23,13 +23,15 @@ def as_rle(region: Any, size: tuple[int, int] | None = None) -> RLE:
 
     Raises:
         ValueError: Another format, another size, runs that do not fill the picture, a polygon of less than three
-            points or with a coordinate that is no number.
+            points, with a coordinate that is no number, or in shares of the picture's sides.
     """
     if isinstance(region, Mapping):
         return _checked_runs(region, size)
     if size is None:
         raise ValueError("polygons need the size of their picture")
-    parts = coco.frPyObjects([_flat(polygon) for polygon in _polygons(region)], *size)
+    polygons = [_flat(polygon) for polygon in _polygons(region)]
+    _check_pixels([value for polygon in polygons for value in polygon], "polygon", region)
+    parts = coco.frPyObjects(polygons, *size)
     return _text(coco.merge(parts))
 
 
@@ -47,12 +49,18 @@ def box_mask(box: Any, size: tuple[int, int]) -> np.ndarray:
     array = _numbers(box)
     if array.shape != (4,):
         raise ValueError(f"box {box!r}: write x0, y0, x1, y1 in pixels")
+    _check_pixels(array, "box", box)
     x0, y0, x1, y1 = (round(float(side)) for side in array)
     if x1 <= x0 or y1 <= y0:
         raise ValueError(f"box {box!r} has no pixel: write x0, y0, x1, y1 with x0 < x1 and y0 < y1")
     mask = np.zeros(size, dtype=bool)
     mask[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)] = True
     return mask
+
+
+def _check_pixels(values: Any, what: str, region: Any) -> None:
+    if as_shares(values):
+        raise ValueError(f"{what} {str(region)[:60]} lies within 0 and 1: write pixels, not shares of the sides")
 
 
 def _text(rle: Mapping[str, Any]) -> RLE:

@@ -87,6 +87,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._save_checkpoint(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        check_weights(runner.model, step)
         outdated = self._keep(runner, step)
         self.last_ckpt = os.path.join(self.out_dir, self.filename_tmpl.format(step))
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
@@ -113,6 +114,22 @@ class SafeCheckpointHook(CheckpointHook):
         self.keep_ckpt_ids.append(step)  # a deque of max_keep_ckpts
         runner.message_hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
         return steps[: -self.max_keep_ckpts]
+
+
+def check_weights(model: Any, step: int) -> None:
+    """Let no checkpoint be written, and no earlier one be deleted, after an update that destroyed the weights.
+
+    A finite loss can have a gradient that is not, and what it did shows in the next loss only.
+
+    Raises:
+        FloatingPointError: With the step.
+    """
+    trained = (value for value in getattr(model, "module", model).parameters() if value.requires_grad)
+    if not torch.stack([value.detach().isfinite().all() for value in trained]).all():
+        raise FloatingPointError(
+            f"weights are not finite after step {step}, so nothing is saved: continue from the last checkpoint with "
+            "--resume and a lower learning rate, or look at the samples since then"
+        )
 
 
 def inside_window(model: Any) -> bool:

@@ -60,12 +60,6 @@ def model_types() -> list[str]:
     return list(transformers.models.auto.modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
 
 
-def module_of(model_type: str, kind: str) -> Any:
-    """A module of the type's package, e.g. `processing`."""
-    name = configuration_auto.model_type_to_module_name(model_type)
-    return importlib.import_module(f"transformers.models.{name}.{kind}_{name}")
-
-
 def config_class(model_type: str) -> type[PretrainedConfig]:
     """The config class of a type."""
     return configuration_auto.CONFIG_MAPPING[model_type]

@@ -116,12 +116,12 @@ def _sign(scene: Scene, rng: random.Random) -> Dialogue:
 
 
 _WHOLE: dict[Callable[[Scene, random.Random], Dialogue], float] = {
-    _caption: 0.14,
-    _free: 0.30,
-    _expressions: 0.16,
-    _question: 0.24,
-    _thought: 0.05,
-    _query: 0.09,
+    _caption: 0.13,
+    _free: 0.24,
+    _expressions: 0.15,
+    _question: 0.20,
+    _thought: 0.18,  # with fewer, it does not repeat the words of the question
+    _query: 0.08,
     _sign: 0.02,
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scene_pool import OUTSIDE, ScenePool
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flmm.datasets.shapes.captions import caption
+from flmm.datasets.shapes.expressions import CLEAR
 from flmm.datasets.shapes.glyphs import GLYPHS
 from flmm.datasets.shapes.scene import COLORS, LOWER, SHAPES, SIGNS, SIZES, UPPER, Scene
 
@@ -20,23 +23,30 @@ LABELS = {  # of a patch, with the number of values each can have
     "number": 1 + 3,
     "sign": 1 + len(SIGNS),
 }
+ALIKE = {"kind": (0,), "color": (1,), "size": (2,), "kind and color": (0, 1), "shape": ()}  # looks that are shared
+PLACES = ("alone", "left", "right", "middle", "other")  # of a shape among those alike
+RELATIONS = {  # of a shape to others: its place among those alike, how many look so, and its neighbors' looks
+    **{f"place by {name}": len(PLACES) for name in ALIKE},
+    **{f"number by {name}": 1 + 6 for name in ("kind", "color")},
+    **{f"{look} {side}": 1 + count for side in ("left", "right") for look, count in (("kind", 5), ("color", 7))},
+}
 UNKNOWN = -100  # ignored by the loss
-WIDE = ("size", "order", "number")  # cannot be seen in a close-up; a sign cannot be read elsewhere
 OUTLINE = 49  # 7 x 7 parts of a patch
 GLYPH = 35  # cells of a sign
-HEADS = [*LABELS.values(), OUTLINE, 2, GLYPH, 2]
+HEADS = [*LABELS.values(), OUTLINE, 2, GLYPH, 2, *RELATIONS.values()]
 
 
 def patch_labels(pool: ScenePool, patch: int) -> tuple[Tensor, Tensor]:
     """What each patch shows; a fifth of a patch is enough for a shape.
 
     Returns:
-        Classes in the order of `LABELS`, int8 [N, 6, h * w]: kind, color, size, place of its phrase in the
-        caption, how many shapes the phrase has, and the sign. Outline, float16 [N, h * w, 49 + 4]: share of shape in
-        7 x 7 parts of the patch, the way to the middle of its shape in units of four patches, and to its sign.
+        Classes in the order of `LABELS`, then of `RELATIONS`, int8 [N, 6 + 11, h * w]: kind, color, size, place of its
+        phrase in the caption, how many shapes the phrase has, the sign, and how the shape stands to others.
+        Outline, float16 [N, h * w, 49 + 4]: share of shape in 7 x 7 parts of the patch, the way to the middle of its
+        shape in units of four patches, and to its sign.
     """
     count, side = len(pool.scenes), pool.regions.shape[-1] // patch
-    classes = np.zeros((count, len(LABELS), side * side), np.int8)
+    classes = np.zeros((count, len(LABELS) + len(RELATIONS), side * side), np.int8)
     outline = np.zeros((count, side * side, OUTLINE + 4), np.float16)
     for n, scene in enumerate(pool.scenes):
         cells = to_cells(pool.regions[n], patch)
@@ -47,7 +57,7 @@ def patch_labels(pool: ScenePool, patch: int) -> tuple[Tensor, Tensor]:
         if pool.shown[n] < 0:
             classes[n, 5] = UNKNOWN
         else:
-            classes[n, 2:5] = UNKNOWN
+            classes[n, 2:5] = classes[n, 6:] = UNKNOWN  # only whole pictures show these
             classes[n, 5] = sign_cells(pool.signs[n], scene.shapes[pool.shown[n]].sign, side, patch)
         outline[n, :, :OUTLINE] = shape_shares(pool.regions[n], patch)
         if classes[n, 5].max() > 0:
@@ -82,16 +92,51 @@ def to_cells(regions: np.ndarray, patch: int) -> np.ndarray:
 
 
 def class_table(scene: Scene) -> np.ndarray:
-    """Classes of every region value: int8 [6, 256]."""
+    """Classes of every region value: int8 [6 + 11, 256]."""
     kinds = [*UPPER, *LOWER, *SHAPES]
-    table = np.zeros((len(LABELS), 256), np.int8)
+    table = np.zeros((len(LABELS) + len(RELATIONS), 256), np.int8)
     table[0, :2] = [1 + kinds.index(name) for name in scene.stuff]
     for i, s in enumerate(scene.shapes):
         looks = kinds.index(s.kind), [*COLORS].index(s.color), [*SIZES].index(s.size)
         table[:3, 2 + i] = np.add(looks, 1)
     for order, phrase in enumerate(p for p in caption(scene) if p.regions and min(p.regions) >= 2):
         table[3:5, phrase.regions] = [[order + 1], [len(phrase.regions)]]
+    for i in range(len(scene.shapes)):
+        table[len(LABELS) :, 2 + i] = relations(scene, i)
     return table
+
+
+def relations(scene: Scene, index: int) -> list[int]:
+    """Classes of shape `index` in the order of `RELATIONS`."""
+    looks = scene.shapes[index].looks
+    rivals = {
+        name: [i for i, s in enumerate(scene.shapes) if all(s.looks[k] == looks[k] for k in shared)]
+        for name, shared in ALIKE.items()
+    }
+    found = [PLACES.index(place_among(scene, index, group)) for group in rivals.values()]
+    found += [len(rivals["kind"]), len(rivals["color"])]
+    members = scene.members(scene.shapes[index].band)
+    for place in (members.index(index) - 1, members.index(index) + 1):
+        if 0 <= place < len(members):
+            kind, color, _ = scene.shapes[members[place]].looks
+            found += [1 + SHAPES.index(kind), 1 + [*COLORS].index(color)]
+        else:
+            found += [0, 0]
+    return found
+
+
+def place_among(scene: Scene, index: int, group: list[int]) -> str:
+    """Where a shape lies among others, by the rules of `expressions`."""
+    target, others = scene.shapes[index], [scene.shapes[i] for i in group if i != index]
+    clear = CLEAR * scene.width
+    if not others:
+        return "alone"
+    if target.x < min(other.x for other in others) - clear:
+        return "left"
+    if target.x > max(other.x for other in others) + clear:
+        return "right"
+    same_band = all(other.band == target.band for other in others)
+    return "middle" if same_band and len(group) == 3 and index == group[1] else "other"
 
 
 def shape_shares(regions: np.ndarray, patch: int) -> np.ndarray:
@@ -112,7 +157,7 @@ def ways_to_middle(regions: np.ndarray, patch: int, shown: np.ndarray) -> np.nda
 
 
 def patch_loss(told: Tensor, classes: Tensor, outlines: Tensor) -> Tensor:
-    """Cross-entropy of each class, shape patches counting five times, signs 25; outline and way to the middle."""
+    """Cross-entropy of each class, shape patches counting five times, signs 25; outline, ways to middles, relations."""
     parts, classes = told.split(HEADS, dim=-1), classes.long()
     shape = (classes[:, 1] > 0).float()
     weight = 1 + 4 * shape
@@ -126,7 +171,16 @@ def patch_loss(told: Tensor, classes: Tensor, outlines: Tensor) -> Tensor:
     shares, ways, sign_ways = outlines.float().split([OUTLINE, 2, 2], dim=-1)
     outline = F.binary_cross_entropy_with_logits(parts[6], shares)
     middle = ((parts[7] - ways) ** 2).sum(-1)
-    return sum(losses) + (middle * weights[0]).sum() + outline + sign_loss(parts[8], parts[9], classes[:, 5], sign_ways)
+    signs = sign_loss(parts[8], parts[9], classes[:, 5], sign_ways)
+    return sum(losses) + (middle * weights[0]).sum() + outline + signs + relation_loss(parts[10:], classes[:, 6:])
+
+
+def relation_loss(parts: Sequence[Tensor], classes: Tensor) -> Tensor:
+    """What the patches of shapes say about other shapes."""
+    shown = (classes[:, 0] != UNKNOWN) & (classes[:, len(ALIKE)] > 0)  # "number by kind" is 0 where no shape is
+    if not shown.any():
+        return sum(part.sum() for part in parts) * 0
+    return 0.3 * sum(F.cross_entropy(part[shown], classes[:, i][shown]) for i, part in enumerate(parts))
 
 
 def sign_loss(cells: Tensor, told_ways: Tensor, signs: Tensor, ways: Tensor) -> Tensor:

@@ -41,8 +41,10 @@ def main() -> None:
     log = Log(args.out / "training.log", go_on=args.init is not None)
     trainer = Trainer(args, log)
     if args.init:
-        trainer.load(args.init)
-    else:
+        trainer.load(args.init, new_tower=args.tower is not None)
+    if args.tower:
+        trainer.load_tower(args.tower)
+    if not args.init:
         trainer.align_projector()
     trainer.train(args)
     trainer.finish()
@@ -56,9 +58,6 @@ class Trainer:
         self.model = build_model(self.tokenizer)
         self.tower, self.language = self.model.model.vision_tower, self.model.model.language_model
         self.head = nn.Linear(self.tower.config.hidden_size, sum(HEADS))
-        first = torch.load(args.tower)
-        self.tower.load_state_dict(first["tower"])
-        self.head.load_state_dict(first["head"])
         self.pool = make_closeup_pool(1_000_000 + args.seed, args.scenes, IMAGE_SIDE, folder=args.pool)
         self.unseen = make_closeup_pool(UNSEEN_SEED, 500, IMAGE_SIDE, folder=args.pool)
         self.texts = make_texts(self.pool, args.seed, COUNTS, file=args.pool / f"texts-{args.scenes}-{args.seed}")
@@ -84,19 +83,26 @@ class Trainer:
             f"{sum(p.numel() for p in self.model.parameters()):,} parameters, {len(self.tokenizer)} words, {self.dtype}"
         )
 
-    def load(self, file: Path) -> None:
-        """Go on from what `save` kept."""
+    def load(self, file: Path, new_tower: bool) -> None:
+        """Go on from what `save` kept; with a new tower the optimizer starts from nothing."""
         state = torch.load(file)
         self.model.load_state_dict(state["model"])
-        self.head.load_state_dict(state["head"])
-        if "optimizer" in state:
+        if not new_tower:
+            self.head.load_state_dict(state["head"])
             self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
         self.log(f"went on from step {self.step}")
 
+    def load_tower(self, file: Path) -> None:
+        """Take the tower that `train_tower.py` wrote."""
+        first = torch.load(file)
+        self.tower.load_state_dict(first["tower"])
+        self.head.load_state_dict(first["head"])
+
     def save(self) -> None:
         """Keep all that the training needs to go on."""
-        state = {"model": self.model.state_dict(), "head": self.head.state_dict(), "step": self.step}
+        state = {"model": self.model.state_dict(), "step": self.step}
+        state |= {"tower": self.tower.state_dict(), "head": self.head.state_dict()}  # as train_tower.py keeps them
         file = self.out / "state.pth"
         torch.save({**state, "optimizer": self.optimizer.state_dict()}, file.with_suffix(".tmp"))
         file.with_suffix(".tmp").replace(file)
@@ -237,7 +243,7 @@ def weighted_loss(logits: Tensor, labels: Tensor, batch: Batch) -> Tensor:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("checkpoints/tiny_llava"))
-    parser.add_argument("--tower", type=Path, default=Path("work_dirs/tiny_llava/tower.pth"), help="of the first stage")
+    parser.add_argument("--tower", type=Path, help="of train_tower.py, in place of the one in --init")
     parser.add_argument("--pool", type=Path, default=Path("work_dirs/tiny_llava/pool"), help="where pictures are kept")
     parser.add_argument("--scenes", type=int, default=20_000, help="training scenes")
     parser.add_argument("--steps", type=int, default=2500)

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import torch
-from patch_labels import HEADS, LABELS, UNKNOWN, patch_labels, patch_loss
+from patch_labels import ALIKE, HEADS, LABELS, RELATIONS, UNKNOWN, patch_labels, patch_loss
 from precision import autocast, fast_dtype
 from scene_pool import make_closeup_pool
 from tiny_parts import IMAGE_SIDE, PATCH, build_model, build_processor, build_tokenizer
@@ -31,7 +31,7 @@ def main() -> None:
     if args.init:
         earlier = torch.load(args.init)
         tower.load_state_dict(earlier["tower"])
-        head.load_state_dict(earlier["head"])
+        grow(head, earlier["head"])
     pool = make_closeup_pool(1_000_000 + args.seed, args.scenes, IMAGE_SIDE, folder=args.pool)
     unseen = make_closeup_pool(UNSEEN_SEED, 500, IMAGE_SIDE, folder=args.pool)
     classes, outlines = patch_labels(pool, PATCH)
@@ -55,14 +55,23 @@ def main() -> None:
 
 
 @torch.no_grad()
+def grow(head: nn.Linear, earlier: dict[str, Tensor]) -> None:
+    """Take over the rows that an earlier head had; labels added since start at zero."""
+    for name, parameter in head.named_parameters():
+        parameter.zero_()[: len(earlier[name])] = earlier[name]
+
+
+@torch.no_grad()
 def patch_accuracy(tower: nn.Module, head: nn.Module, pixel_values: Tensor, classes: Tensor) -> str:
     """Share of right classes among the shape patches of unseen pictures, of signs among the sign patches."""
     parts = head(read_patches(tower, pixel_values)).split(HEADS, dim=-1)
-    right = []
+    shapes, right = classes[:, 6 + len(ALIKE)] > 0, []
     for i, part in enumerate(parts[: len(LABELS)]):
         asked = (classes[:, 5] > 0) if i == 5 else (classes[:, 1] > 0) & (classes[:, i] != UNKNOWN)
         right.append((part.argmax(-1) == classes[:, i])[asked].float().mean())
-    return f"unseen {'/'.join(LABELS)} {'/'.join(f'{r:.3f}' for r in right)}"
+    known = [part.argmax(-1)[shapes] == classes[:, 6 + i][shapes] for i, part in enumerate(parts[10:])]
+    related = ", ".join(f"{name} {share.float().mean():.3f}" for name, share in zip(RELATIONS, known, strict=True))
+    return f"unseen {'/'.join(LABELS)} {'/'.join(f'{r:.3f}' for r in right)}; {related}"
 
 
 def parse_args() -> argparse.Namespace:

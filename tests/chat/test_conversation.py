@@ -76,7 +76,7 @@ def test_errors_reach_whoever_listens(chat):
 def test_a_conversation_is_saved_and_loaded(model, chat, tmp_path):
     reply = chat.ask()
     grounding = reply.ground()
-    chat.ask(max_new_tokens=3)
+    chat.ask(max_new_tokens=1)
     for _ in range(2):  # the second replaces the first
         chat.save(tmp_path / "talk")
     loaded = flmm.Conversation.load(tmp_path / "talk", model)
@@ -182,7 +182,7 @@ def test_what_cannot_be_grounded_is_refused(chat):
 
 
 def test_each_mention_of_a_phrase_can_be_chosen(model, chat):
-    ids = model.builder.tokenizer.encode("the red circle on the sand by the red circle", add_special_tokens=False)
+    ids = model.builder.tokenizer.encode("the red circle . the sand . the red circle .", add_special_tokens=False)
     reply = Reply(chat.ask().prompt, ids)
     first, _, second = reply.phrases()
     assert first.text == second.text == "the red circle"

@@ -45,7 +45,7 @@ def test_describes_unseen_pictures_word_for_word(model, tokenizer, pixel_values)
     told = tokenizer.batch_decode(out[:, len(prompt) :], skip_special_tokens=True)
     true = [text_of(caption(sample_scene(seed))) for seed in UNSEEN]
     right = sum(a == b for a, b in zip(told, true, strict=True))
-    assert right >= 18, f"{right} of {len(UNSEEN)}: {[p for p in zip(told, true, strict=True) if p[0] != p[1]][:3]}"
+    assert right >= 30, f"{right} of {len(UNSEEN)}: {[p for p in zip(told, true, strict=True) if p[0] != p[1]][:3]}"
 
 
 def test_every_text_has_a_token_for_every_word(tokenizer):

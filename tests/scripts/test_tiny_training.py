@@ -12,11 +12,15 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts/tiny"))
 
 from dialogues import INSTRUCTION, closeup_dialogue, pair_text, sample_dialogue  # noqa: E402
+from patch_labels import PLACES, RELATIONS, relations  # noqa: E402
 from scene_pool import closeup_box, make_closeup_pool  # noqa: E402
 from text_pool import ROW, encode, encode_dialogue, pack, pair_pieces, prefix_ids  # noqa: E402
 from tiny_parts import IMAGE_SIDE, build_model, build_processor, build_tokenizer  # noqa: E402
 from tower import Pixels, read_patches  # noqa: E402
 from train_tiny_llava import Trainer  # noqa: E402
+
+from flmm.datasets.shapes.expressions import expressions  # noqa: E402
+from flmm.datasets.shapes.scene import COLORS, SHAPES, sample_scene  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +50,28 @@ def test_the_template_is_that_of_the_data_sets():
     from xtuner.utils.templates import PROMPT_TEMPLATE
 
     assert PROMPT_TEMPLATE.vicuna["INSTRUCTION"] == INSTRUCTION
+
+
+def test_patches_learn_the_relations_that_expressions_name(pool):
+    """The left star is left by kind; a star left of a red circle has a red circle to its right."""
+    seen = set()
+    for seed in range(40):
+        scene = sample_scene(seed)
+        for index, shape in enumerate(scene.shapes):
+            known = dict(zip(RELATIONS, relations(scene, index), strict=True))
+            said = expressions(scene, index)
+            for place in ("left", "right", "middle"):
+                named = f"the {place} {shape.kind}" in said
+                assert named == (PLACES[known["place by kind"]] == place), (seed, index, place)
+                seen |= {place} if named else set()
+            for color in COLORS:
+                for kind in SHAPES:
+                    if {f"the {shape.kind} left of the {color} {kind}", f"the {shape.kind} left of the {kind}"} & {
+                        *said
+                    }:
+                        assert known["kind right"] == 1 + SHAPES.index(kind)
+                        seen.add("left of")
+    assert seen == {"left", "right", "middle", "left of"}
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from flmm.datasets.images import as_annotated, read_image
+from flmm.datasets.images import as_annotated, check_lossless, read_image, upright
 from flmm.datasets.own.entries import Entry
 from flmm.datasets.regions import as_mask, box_mask
 
 Size = tuple[int, int]
-LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
 PANOPTIC = np.array([1, 256, 65536])
 
 
@@ -43,8 +42,8 @@ def inside(root: Path, path: str) -> Path:
 def open_entry(entry: Entry, root: Path) -> tuple[Image.Image, np.ndarray]:
     """Return the picture and the masks [M, H, W] uint8 of an entry.
 
-    Polygons and boxes are of the picture as a viewer shows it. Where the entry gives a size, or a mask has one, the
-    picture is taken as stored or as shown, whichever fits.
+    Polygons and boxes are of the picture as a viewer shows it. Where the entry gives a size, or a mask has one, that
+    only fits the picture as it is stored, it is taken so.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -54,7 +53,8 @@ def open_entry(entry: Entry, root: Path) -> tuple[Image.Image, np.ndarray]:
     image = read_image(file)
     segments = {path: _read_segments(inside(root, path)) for path in _pngs(entry)}
     known = entry.size or next(_sizes(entry, segments), None)
-    image = ImageOps.exif_transpose(image) if known is None else as_annotated(image, known, entry.image)
+    size = known or (upright(image).height, upright(image).width)
+    image = as_annotated(image, size, entry.image, as_shown=True)
     masks = np.zeros((len(entry.regions), image.height, image.width), dtype=np.uint8)
     for number, (regions, words) in enumerate(zip(entry.regions, entry.words, strict=True)):
         try:
@@ -109,8 +109,7 @@ def _read_segments(file: Path) -> np.ndarray:
         ValueError: It is transparent, or its format changes values.
     """
     image = read_image(file)
-    if image.format in LOSSY:
-        raise ValueError(f"{file} is {image.format}, which changes values near every edge: save a mask as PNG")
+    check_lossless(image, file)
     if image.mode in ("RGBA", "LA", "PA", "CMYK"):
         raise ValueError(f"{file} has the mode {image.mode}: save a mask as gray, palette or RGB without transparency")
     values = np.asarray(image).astype(np.int64)

@@ -9,7 +9,7 @@ from flmm.datasets.shapes.captions import NUMBERS, PLURALS, Segment
 from flmm.datasets.shapes.scene import FIRST_SHAPE, Scene, Shape
 
 Sort = tuple[str, str, str]  # kind, color, size; "shape" or "" for any
-_CLEAR = 0.06  # of the picture's width: sides closer than this are not named
+CLEAR = 0.06  # of the picture's width: sides closer than this are not named
 
 
 def words_of(sort: Sort, plural: bool = False) -> str:
@@ -72,7 +72,7 @@ def _located(scene: Scene, index: int, rivals: list[int], words: str) -> Iterato
     if len(near) == 1:
         yield f"the {words} {scene.place(target.band)}"
     others = [scene.shapes[i].x for i in rivals if i != index]
-    clear = _CLEAR * scene.width
+    clear = CLEAR * scene.width
     if others and target.x < min(others) - clear:
         yield f"the left {words}"
     if others and target.x > max(others) + clear:

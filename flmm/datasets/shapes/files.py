@@ -20,7 +20,7 @@ from flmm.datasets.shapes import coco_files, talk_files
 from flmm.datasets.shapes.picture import Picture, draw_picture
 
 MANIFEST = "manifest.json"
-FORMAT = 3  # of the scenes and files; raise it when either changes, so that old data sets are made again
+FORMAT = 4  # of the scenes and files; raise it when either changes, so that old data sets are made again
 _SEEDS_PER_DATASET = 20_000_000  # the tiny models are trained on seeds from 1,000,000 upwards
 _VAL_OFFSET = 500_000
 

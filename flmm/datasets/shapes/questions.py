@@ -169,7 +169,7 @@ def _stuff(scene: Scene, rng: random.Random) -> Question:
     """Ask for a band."""
     band = rng.randrange(2)
     other = f"the {scene.stuff[1 - band]}"
-    forms = ("What is above {}?", "What is the upper part of the image?", "What is at the top of the image?")
+    forms = ("What is above {}?", "What is the top part of the image?", "What is at the top of the image?")
     if band:
         forms = ("What is below {}?", "What is the lower part of the image?", "What is the ground?")
     return Question("stuff", rng.choice(forms).format(other), f"the {scene.stuff[band]}", (band,))
