@@ -196,8 +196,8 @@ class GroundingModel:
         """
         with torch.no_grad():
             (output,) = self.model.ground_readings([reading], [sample])
-        known = token_ids is not None
-        output["presence"] = self.model.presence(reading, token_ids) if known else torch.ones(len(spans))
+        said = token_ids is not None
+        output["presence"] = self.model.presence(reading, token_ids) if said else torch.ones(len(spans))
         return self._grounding(picture, text, spans, output, sample["meta_data"])
 
     def _text(self, sample: dict[str, Any]) -> tuple[str, list[Span]]:

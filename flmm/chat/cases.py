@@ -16,6 +16,7 @@ import torch
 from flmm.api import Grounding, GroundingModel
 from flmm.chat.conversation import Conversation
 from flmm.chat.reply import Reply
+from flmm.datasets.annotations import is_list_of
 from flmm.evaluation import box_iou
 
 LOW_IOU = 0.3
@@ -98,13 +99,9 @@ def _case(name: str, sample: Any) -> Case:
     return Case(**sample)
 
 
-def _are(kind: type, values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
-
-
 def _is_history(turns: Any) -> bool:
     """Whether turns have a role and a text, and every answer of the assistant has a question before it."""
-    if not _are(dict, turns) or not all(isinstance(turn.get("text"), str) for turn in turns):
+    if not is_list_of(dict, turns) or not all(isinstance(turn.get("text"), str) for turn in turns):
         return False
     roles = [turn.get("role") for turn in turns]
     before = ["assistant", *roles]
@@ -112,11 +109,11 @@ def _is_history(turns: Any) -> bool:
 
 
 def _is_box(box: Any) -> bool:
-    return _are(int | float, box) and len(box) == 4 and box[0] < box[2] and box[1] < box[3]  # type: ignore[arg-type]
+    return is_list_of(int | float, box) and len(box) == 4 and box[0] < box[2] and box[1] < box[3]
 
 
 _TEXT = (lambda value: isinstance(value, str), "a text")
-_TEXTS = (lambda value: _are(str, value), "a list of texts")
+_TEXTS = (lambda value: is_list_of(str, value), "a list of texts")
 FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("id", "image_path", "question", "notes"), _TEXT),
     **dict.fromkeys(("answer_contains", "answer_not_contains", "manual_failure_tags"), _TEXTS),
@@ -183,10 +180,11 @@ def _run(
     chat = model.chat(root / case.image_path)
     recall(chat, case.history, max_new_tokens)
     reply = chat.ask(case.question, max_new_tokens)
-    record: dict[str, Any] = {"answer": reply.text, "phrases": [one._asdict() for one in reply.phrases()]}
+    phrases = reply.phrases()
+    record: dict[str, Any] = {"answer": reply.text, "phrases": [one._asdict() for one in phrases]}
     tags, grounding = answer_tags(reply, case), None
     try:
-        grounding = reply.ground(chosen) if (chosen := reply.phrases()[: case.auto_topk]) else None
+        grounding = reply.ground(chosen) if (chosen := phrases[: case.auto_topk]) else None
     except (ValueError, RuntimeError) as error:
         tags.append("ground_error")
         record["ground_error"] = str(error)
@@ -194,8 +192,8 @@ def _run(
     record["iou"], more = box_tags(grounding, case.expected_bbox, low_iou)
     if grounding is not None:
         grounding.draw().save(out / "pictures" / f"{case.id}.png")
-    if case.enable_roi and reply.phrases():
-        look = chat.look(phrase=reply.phrases()[0], max_new_tokens=max_new_tokens)
+    if case.enable_roi and phrases:
+        look = chat.look(phrase=phrases[0], max_new_tokens=max_new_tokens)
         record["look"] = {"box": look.box, "answer": look.second.text}
         more += ["roi_answer_changed"] * (look.second.text != reply.text)
     return record | {"tags": tags + more}

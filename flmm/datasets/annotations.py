@@ -28,6 +28,11 @@ class CocoImage(msgspec.Struct, gc=False):
     width: int
 
 
+def is_list_of(kind: Any, values: Any) -> bool:
+    """Tell whether something read from JSON is a list that holds one kind, or union of kinds, only."""
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
 class _HasId(Protocol):
     id: int
 

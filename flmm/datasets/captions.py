@@ -13,7 +13,7 @@ from PIL import Image
 
 from flmm.datasets.annotations import CURE, CocoImage, PackedList, by_id, decode, decode_file, no_collection
 from flmm.datasets.folding import is_blank
-from flmm.datasets.images import check_lossless
+from flmm.datasets.images import check_lossless, ids_of_rgb
 
 
 class Segment(Struct, frozen=True, array_like=True, gc=False):
@@ -189,12 +189,12 @@ def segment_map(path: str | Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             check_lossless(image, path)
-            rgb = np.asarray(image.convert("RGB"), dtype=np.int32)
+            rgb = np.asarray(image.convert("RGB"))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no panoptic PNG {path}: its folder may be cut short; {CURE}") from error
     except (OSError, SyntaxError) as error:
         raise ValueError(f"panoptic PNG {path} cannot be decoded ({error}): it is cut, unpack it again") from error
-    return rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
+    return ids_of_rgb(rgb)
 
 
 def problem_of(

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from flmm.datasets.annotations import CURE, decode_file
+from flmm.datasets.annotations import CURE, decode_file, is_list_of
 from flmm.datasets.images import as_annotated, load_image, read_image
 from flmm.datasets.regions import RLE, as_rle
 
@@ -163,14 +163,10 @@ def read_prediction(file: str | Path, size: tuple[int, int] | None = None) -> Pr
         caption, phrases, regions = (content[key] for key in ("caption", "phrases", "pred_masks"))
     except KeyError as error:
         raise ValueError(f"{file} lacks {error}: a prediction has caption, phrases and pred_masks") from error
-    if not isinstance(caption, str) or not _are(phrases, str) or not isinstance(regions, list):
+    if not isinstance(caption, str) or not is_list_of(str, phrases) or not isinstance(regions, list):
         raise ValueError(f"{file}: caption must be a text, phrases a list of texts, pred_masks a list of masks")
     masks = [_rle(region, size, f"{file}, mask {number}") for number, region in enumerate(regions)]
     return Prediction(caption, phrases, masks)
-
-
-def _are(values: Any, kind: type) -> bool:
-    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
 def read_predictions(folder: str | Path, truths: Sequence[GroundTruth]) -> list[Prediction]:

@@ -93,7 +93,7 @@ class HFImageProcessor:
             "image_token_ids": [output["input_ids"][0, self.before : -self.behind or None] for output in outputs],
             "lmm_inputs": [whole(output) for output in outputs],
             "token_inputs": [
-                {key: value[0, self.before : -self.behind or None] for key, value in of_tokens(output).items()}
+                {key: output[key][0, self.before : -self.behind or None] for key in of_tokens(output)}
                 for output in outputs
             ],
             "image_sizes": sizes,
@@ -147,15 +147,16 @@ class HFImageProcessor:
         return dict(output)
 
 
-def of_tokens(output: Mapping[str, Any]) -> dict[str, Any]:
-    """What a processor says of each token beside the usual (ERNIE 4.5 VL: which experts read it)."""
+def of_tokens(output: Mapping[str, Any]) -> list[str]:
+    """Names of what a processor says of each token beside the usual (ERNIE 4.5 VL: which experts read it)."""
     shape = output["input_ids"].shape
-    return {key: value for key, value in output.items() if key not in _TEXT and getattr(value, "shape", None) == shape}
+    return [key for key, value in output.items() if key not in _TEXT and getattr(value, "shape", None) == shape]
 
 
 def whole(output: Mapping[str, Any]) -> dict[str, Any]:
     """What a processor says of the picture as a whole."""
-    return {key: value for key, value in output.items() if key not in _TEXT and key not in of_tokens(output)}
+    others = {*_TEXT, *of_tokens(output)}
+    return {key: value for key, value in output.items() if key not in others}
 
 
 def check_keywords(image_processor: Any, given: Mapping[str, Any]) -> set[str]:

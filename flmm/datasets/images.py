@@ -226,6 +226,11 @@ def _of_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 
+def ids_of_rgb(rgb: np.ndarray) -> np.ndarray:
+    """Return the ids [H, W] that colors [H, W, 3] stand for in panoptic PNGs: red + 256 green + 65536 blue, int32."""
+    return rgb.astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)
+
+
 def check_lossless(image: Image.Image, source: str | os.PathLike) -> None:
     """Refuse a picture of ids or masks in a format that alters values.
 

@@ -15,7 +15,7 @@ from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 
-from flmm.checkpoint import part_name, publish
+from flmm.checkpoint import part_name, publish, trainable
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
@@ -124,7 +124,7 @@ def check_weights(model: Any, step: int) -> None:
     Raises:
         FloatingPointError: With the step.
     """
-    trained = (value for value in getattr(model, "module", model).parameters() if value.requires_grad)
+    trained = trainable(getattr(model, "module", model)).values()
     if not torch.stack([value.detach().isfinite().all() for value in trained]).all():
         raise FloatingPointError(
             f"weights are not finite after step {step}, so nothing is saved: continue from the last checkpoint with "

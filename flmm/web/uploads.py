@@ -34,7 +34,7 @@ def picture_of_bytes(content: bytes, limits: Limits) -> Image.Image:
     if image.mode in ("I", "F"):
         raise RefusedError("wide_pixels")
     try:
-        return bounded(as_picture(image)).copy()
+        return bounded(as_picture(image))
     except ValueError as error:  # also what Pillow says about damage, as `as_picture` passes it on
         raise RefusedError("damaged_picture") from error
 

@@ -86,8 +86,10 @@ def run(args: argparse.Namespace) -> bool:
         finally:
             release(args.device)
         write(args, done, failed, skipped)  # at once: whoever lends the machine may end this run
-    write(args, done, failed, skipped)
-    picture(args)
+    if ratios := write(args, done, failed, skipped):
+        from draw import draw
+
+        draw(ratios, args.out / "ratios.png")
     print(f"[{time.perf_counter() - start:4.0f} s] {len(done)} parts in {args.out}, {len(failed)} failed: {failed}")
     if skipped:
         print(f"not begun within {args.minutes:g} minutes: {', '.join(skipped)}; run them with --only")
@@ -212,10 +214,14 @@ def release(device: str) -> None:
         torch.cuda.empty_cache()
 
 
-def write(args: argparse.Namespace, done: dict[str, tuple[Report, float]], failed: dict, skipped: list[str]) -> None:
-    """One file of all ratios so far."""
+def write(
+    args: argparse.Namespace, done: dict[str, tuple[Report, float]], failed: dict, skipped: list[str]
+) -> list[dict[str, Any]]:
+    """One file of all ratios so far; returns them."""
     import torch
     import transformers
+
+    from flmm.checkpoint import part_name, publish
 
     ratios = [vars(ratio) | {"part": name} for name, (report, _) in done.items() for ratio in report.ratios]
     summary = {
@@ -228,18 +234,10 @@ def write(args: argparse.Namespace, done: dict[str, tuple[Report, float]], faile
         "ratios": ratios,
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    unfinished = args.out / "summary.json.tmp"
-    unfinished.write_text(json.dumps(summary, indent=1) + "\n")
-    unfinished.replace(args.out / "summary.json")
-
-
-def picture(args: argparse.Namespace) -> None:
-    """Draws the ratios of the summary."""
-    from draw import draw
-
-    ratios = json.loads((args.out / "summary.json").read_text())["ratios"]
-    if ratios:
-        draw(ratios, args.out / "ratios.png")
+    file = args.out / "summary.json"
+    part_name(file).write_text(json.dumps(summary, indent=1) + "\n")
+    publish(part_name(file), file)
+    return ratios
 
 
 if __name__ == "__main__":

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
 from typing import Any
+
+from flmm.web.browser import window
 
 WAIT = 600  # seconds for anything, on a busy machine
 QUESTION = "Please give me a description of the image."
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     begun = time.monotonic()
     with served(args.port) as url:
         answers = time.monotonic() - begun
-        with window(args.size) as page:
+        with window(args.size, 1000 * WAIT) as page:
             found = clicked(page, url, args.clicks)
     print(json.dumps({"until_the_page_answers": round(answers, 1), **found}, indent=1))
     return 0
@@ -64,18 +65,6 @@ def answering(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-@contextmanager
-def window(size: Sequence[int]) -> Iterator[Any]:
-    """A window of Chromium."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield browser.new_page(viewport={"width": size[0], "height": size[1]}, locale="en-US")
-        browser.close()
 
 
 def clicked(page: Any, url: str, clicks: int) -> dict[str, float]:

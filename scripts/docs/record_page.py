@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import argparse
 import io
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from tqdm import tqdm
 import flmm
 from flmm.config import TINY_CONFIG
 from flmm.evaluation.plots.data import caption_text
+from flmm.web.browser import window
 from flmm.web.server import example_files, serve
 
 Box = tuple[int, int, int, int]
@@ -82,7 +82,7 @@ def main() -> int:
         model = flmm.load(args.config, args.checkpoint)
         scene = find_scene(model, args.data_root, args.least)
         print(f"{scene.picture}: {scene.answer}")
-        with served(model, scene) as url, browser_page(args.size) as page:
+        with served(model, scene) as url, window(args.size, WAIT) as page:
             frames = list(recorded(page, url, scene))
         size = save_animation(frames, args.out)
     except (ValueError, OSError) as error:
@@ -140,33 +140,6 @@ def served(model: Any, scene: Scene) -> Iterator[str]:
         yield url
     finally:
         page.close()
-
-
-@contextmanager
-def browser_page(size: Sequence[int]) -> Iterator[Any]:
-    """A window of Chromium.
-
-    Raises:
-        ValueError: When there is no Chromium or no playwright, or the page does something else than it should.
-    """
-    try:
-        from playwright.sync_api import Error, sync_playwright
-    except ImportError as error:
-        raise ValueError("playwright is not installed: pip install playwright") from error
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        raise ValueError("no Chromium on this machine: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        viewport = {"width": size[0], "height": size[1]}
-        page = browser.new_page(viewport=viewport, locale="en-US", color_scheme="light")
-        page.set_default_timeout(WAIT)
-        try:
-            yield page
-        except Error as error:
-            raise ValueError(f"the page did not do what was expected of it: {error}") from error
-        finally:
-            browser.close()
 
 
 def recorded(page: Any, url: str, scene: Scene) -> Iterator[Frame]:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from flmm.config import annotation_files
 from flmm.datasets.captions import Caption, read_captions, segment_map
+from flmm.utils import compute_mask_IoU
 
 
 def narratives(root: Path) -> dict[str, list[Caption]]:
@@ -38,10 +40,6 @@ def same(text: str, other: str) -> bool:
 
 def masks_right(grounding: Any, ids: np.ndarray, phrases: Iterable[Sequence[int]], least: float) -> bool:
     """Whether the mask of every phrase reaches an IoU with its segments."""
-    truth = [np.isin(ids, phrase) for phrase in phrases]
-    return all(iou(*pair) >= least for pair in zip(grounding.masks, truth, strict=True))
-
-
-def iou(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union of two masks [H, W]."""
-    return float((mask & truth).sum() / max(1, (mask | truth).sum()))
+    truth = np.stack([np.isin(ids, phrase) for phrase in phrases])
+    masks, target = (torch.from_numpy(one).flatten(1).int() for one in (grounding.masks, truth))
+    return bool((compute_mask_IoU(masks, target)[2] >= least).all())

@@ -22,8 +22,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         },
     },
     "gemma3": {"image_token_index": "<|image_token|>", "vision_config": {"patch_size": 14}},
-    "minicpmv4_6": {"insert_layer_id": 0},
-    "minicpmv4_7": {"insert_layer_id": 0},
+    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), {"insert_layer_id": 0}),
     "nemotron_h_omni": {"vision_hidden_size": 32, "projector_hidden_size": 64},
     "qwen4_exp": {
         "text_config": {

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flmm.datasets.shapes.captions import caption
-from flmm.datasets.shapes.expressions import CLEAR
+from flmm.datasets.shapes.expressions import PLACES, place_among
 from flmm.datasets.shapes.glyphs import GLYPHS
 from flmm.datasets.shapes.scene import COLORS, LOWER, SHAPES, SIGNS, SIZES, UPPER, Scene
 
@@ -24,16 +24,17 @@ LABELS = {  # of a patch, with the number of values each can have
     "sign": 1 + len(SIGNS),
 }
 ALIKE = {"kind": (0,), "color": (1,), "size": (2,), "kind and color": (0, 1), "shape": ()}  # looks that are shared
-PLACES = ("alone", "left", "right", "middle", "other")  # of a shape among those alike
 RELATIONS = {  # of a shape to others: its place among those alike, how many look so, and its neighbors' looks
     **{f"place by {name}": len(PLACES) for name in ALIKE},
     **{f"number by {name}": 1 + 6 for name in ("kind", "color")},
     **{f"{look} {side}": 1 + count for side in ("left", "right") for look, count in (("kind", 5), ("color", 7))},
 }
+Parts = Sequence[Tensor]
 UNKNOWN = -100  # ignored by the loss
 OUTLINE = 49  # 7 x 7 parts of a patch
 GLYPH = 35  # cells of a sign
-HEADS = [*LABELS.values(), OUTLINE, 2, GLYPH, 2, *RELATIONS.values()]
+SHAPES_AND_WAYS = [OUTLINE, 2, GLYPH, 2]  # outline, way to its middle, the sign's glyph, way to its middle
+HEADS = [*LABELS.values(), *SHAPES_AND_WAYS, *RELATIONS.values()]
 
 
 def patch_labels(pool: ScenePool, patch: int) -> tuple[Tensor, Tensor]:
@@ -57,7 +58,7 @@ def patch_labels(pool: ScenePool, patch: int) -> tuple[Tensor, Tensor]:
         if pool.shown[n] < 0:
             classes[n, 5] = UNKNOWN
         else:
-            classes[n, 2:5] = classes[n, 6:] = UNKNOWN  # only whole pictures show these
+            classes[n, 2:5] = classes[n, len(LABELS) :] = UNKNOWN  # only whole pictures show these
             classes[n, 5] = sign_cells(pool.signs[n], scene.shapes[pool.shown[n]].sign, side, patch)
         outline[n, :, :OUTLINE] = shape_shares(pool.regions[n], patch)
         if classes[n, 5].max() > 0:
@@ -125,20 +126,6 @@ def relations(scene: Scene, index: int) -> list[int]:
     return found
 
 
-def place_among(scene: Scene, index: int, group: list[int]) -> str:
-    """Where a shape lies among others, by the rules of `expressions`."""
-    target, others = scene.shapes[index], [scene.shapes[i] for i in group if i != index]
-    clear = CLEAR * scene.width
-    if not others:
-        return "alone"
-    if target.x < min(other.x for other in others) - clear:
-        return "left"
-    if target.x > max(other.x for other in others) + clear:
-        return "right"
-    same_band = all(other.band == target.band for other in others)
-    return "middle" if same_band and len(group) == 3 and index == group[1] else "other"
-
-
 def shape_shares(regions: np.ndarray, patch: int) -> np.ndarray:
     """Share of shape in the 7 x 7 parts of each patch: [h * w, 49]."""
     inside = (regions >= 2) & (regions != OUTSIDE)
@@ -156,9 +143,20 @@ def ways_to_middle(regions: np.ndarray, patch: int, shown: np.ndarray) -> np.nda
     return (middles[shown] - places) / 4
 
 
+def split_heads(told: Tensor) -> tuple[Parts, Parts, Parts]:
+    """Take apart what the head says [N, h * w, sum of `HEADS`]: logits of `LABELS`, `SHAPES_AND_WAYS`, `RELATIONS`."""
+    parts = told.split(HEADS, dim=-1)
+    return parts[: len(LABELS)], parts[len(LABELS) : -len(RELATIONS)], parts[-len(RELATIONS) :]
+
+
+def is_related(relations: Tensor) -> Tensor:
+    """Tell which patches [N, h * w] show a shape of a whole picture, by their classes [N, 11, h * w] of `RELATIONS`."""
+    return relations[:, len(ALIKE)] > 0  # "number by kind" is 0 where no shape is
+
+
 def patch_loss(told: Tensor, classes: Tensor, outlines: Tensor) -> Tensor:
     """Cross-entropy of each class, shape patches counting five times, signs 25; outline, ways to middles, relations."""
-    parts, classes = told.split(HEADS, dim=-1), classes.long()
+    (labels, drawn, related), classes = split_heads(told), classes.long()
     shape = (classes[:, 1] > 0).float()
     weight = 1 + 4 * shape
     weights = [weight / weight.sum()] * 5
@@ -166,18 +164,20 @@ def patch_loss(told: Tensor, classes: Tensor, outlines: Tensor) -> Tensor:
     weights.append(3 * sign / sign.sum().clamp(min=1))
     losses = [
         (F.cross_entropy(part.transpose(1, 2), classes[:, i], ignore_index=UNKNOWN, reduction="none") * w).sum()
-        for i, (part, w) in enumerate(zip(parts[:6], weights, strict=True))
+        for i, (part, w) in enumerate(zip(labels, weights, strict=True))
     ]
     shares, ways, sign_ways = outlines.float().split([OUTLINE, 2, 2], dim=-1)
-    outline = F.binary_cross_entropy_with_logits(parts[6], shares)
-    middle = ((parts[7] - ways) ** 2).sum(-1)
-    signs = sign_loss(parts[8], parts[9], classes[:, 5], sign_ways)
-    return sum(losses) + (middle * weights[0]).sum() + outline + signs + relation_loss(parts[10:], classes[:, 6:])
+    told_shares, told_ways, glyph, told_sign_ways = drawn
+    outline = F.binary_cross_entropy_with_logits(told_shares, shares)
+    middle = ((told_ways - ways) ** 2).sum(-1)
+    signs = sign_loss(glyph, told_sign_ways, classes[:, 5], sign_ways)
+    relations = relation_loss(related, classes[:, len(LABELS) :])
+    return sum(losses) + (middle * weights[0]).sum() + outline + signs + relations
 
 
-def relation_loss(parts: Sequence[Tensor], classes: Tensor) -> Tensor:
+def relation_loss(parts: Parts, classes: Tensor) -> Tensor:
     """What the patches of shapes say about other shapes."""
-    shown = (classes[:, 0] != UNKNOWN) & (classes[:, len(ALIKE)] > 0)  # "number by kind" is 0 where no shape is
+    shown = is_related(classes)
     if not shown.any():
         return sum(part.sum() for part in parts) * 0
     return 0.3 * sum(F.cross_entropy(part[shown], classes[:, i][shown]) for i, part in enumerate(parts))

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import torch
-from patch_labels import ALIKE, HEADS, LABELS, RELATIONS, UNKNOWN, patch_labels, patch_loss
+from patch_labels import HEADS, LABELS, RELATIONS, UNKNOWN, is_related, patch_labels, patch_loss, split_heads
 from precision import autocast, fast_dtype
 from scene_pool import make_closeup_pool
 from tiny_parts import IMAGE_SIDE, PATCH, build_model, build_processor, build_tokenizer
@@ -64,14 +64,15 @@ def grow(head: nn.Linear, earlier: dict[str, Tensor]) -> None:
 @torch.no_grad()
 def patch_accuracy(tower: nn.Module, head: nn.Module, pixel_values: Tensor, classes: Tensor) -> str:
     """Share of right classes among the shape patches of unseen pictures, of signs among the sign patches."""
-    parts = head(read_patches(tower, pixel_values)).split(HEADS, dim=-1)
-    shapes, right = classes[:, 6 + len(ALIKE)] > 0, []
-    for i, part in enumerate(parts[: len(LABELS)]):
+    labels, _, related = split_heads(head(read_patches(tower, pixel_values)))
+    relations, right = classes[:, len(LABELS) :], []
+    for i, part in enumerate(labels):
         asked = (classes[:, 5] > 0) if i == 5 else (classes[:, 1] > 0) & (classes[:, i] != UNKNOWN)
         right.append((part.argmax(-1) == classes[:, i])[asked].float().mean())
-    known = [part.argmax(-1)[shapes] == classes[:, 6 + i][shapes] for i, part in enumerate(parts[10:])]
-    related = ", ".join(f"{name} {share.float().mean():.3f}" for name, share in zip(RELATIONS, known, strict=True))
-    return f"unseen {'/'.join(LABELS)} {'/'.join(f'{r:.3f}' for r in right)}; {related}"
+    shown = is_related(relations)
+    shares = [(part.argmax(-1) == relations[:, i])[shown].float().mean() for i, part in enumerate(related)]
+    told = ", ".join(f"{name} {share:.3f}" for name, share in zip(RELATIONS, shares, strict=True))
+    return f"unseen {'/'.join(LABELS)} {'/'.join(f'{r:.3f}' for r in right)}; {told}"
 
 
 def parse_args() -> argparse.Namespace:

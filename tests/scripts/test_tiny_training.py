@@ -12,14 +12,14 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts/tiny"))
 
 from dialogues import INSTRUCTION, closeup_dialogue, pair_text, sample_dialogue  # noqa: E402
-from patch_labels import PLACES, RELATIONS, relations  # noqa: E402
+from patch_labels import RELATIONS, relations  # noqa: E402
 from scene_pool import closeup_box, make_closeup_pool  # noqa: E402
 from text_pool import ROW, encode, encode_dialogue, pack, pair_pieces, prefix_ids  # noqa: E402
 from tiny_parts import IMAGE_SIDE, build_model, build_processor, build_tokenizer  # noqa: E402
 from tower import Pixels, read_patches  # noqa: E402
 from train_tiny_llava import Trainer  # noqa: E402
 
-from flmm.datasets.shapes.expressions import expressions  # noqa: E402
+from flmm.datasets.shapes.expressions import PLACES, expressions  # noqa: E402
 from flmm.datasets.shapes.scene import COLORS, SHAPES, sample_scene  # noqa: E402
 
 

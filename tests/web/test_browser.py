@@ -2,19 +2,19 @@
 
 import os
 import runpy
-import shutil
 from pathlib import Path
 
 import pytest
 from families import picture
 from web_page import png
 
+from flmm.web.browser import LAUNCH, MISSING, chromium
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make install")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SHOTS = Path(os.environ.get("FLMM_SHOTS", "work_dirs/web"))
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
+    pytest.mark.skipif(chromium() is None, reason=MISSING),
 ]
 LONG = 120_000  # milliseconds that a reply may take on a busy machine
 ASKED = "Please give me a description of the image."
@@ -36,7 +36,7 @@ NAMELESS = """(all) => all
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=chromium(), args=LAUNCH)
         yield browser
         browser.close()
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from flmm.datasets.images import as_annotated, check_lossless, read_image, upright
+from flmm.datasets.images import as_annotated, check_lossless, convertible, ids_of_rgb, read_image, upright
 from flmm.datasets.own.entries import Entry
 from flmm.datasets.regions import as_mask, box_mask
 
 Size = tuple[int, int]
-PANOPTIC = np.array([1, 256, 65536])
+GRAY = 1 + 256 + 65536  # id of the gray level 1 in a file that was saved as RGB
 
 
 def inside(root: Path, path: str) -> Path:
@@ -53,8 +53,10 @@ def open_entry(entry: Entry, root: Path) -> tuple[Image.Image, np.ndarray]:
     image = read_image(file)
     segments = {path: _read_segments(inside(root, path)) for path in _pngs(entry)}
     known = entry.size or next(_sizes(entry, segments), None)
-    size = known or (upright(image).height, upright(image).width)
-    image = as_annotated(image, size, entry.image, as_shown=True)
+    if known:
+        image = as_annotated(image, known, entry.image, as_shown=True)
+    else:
+        image = convertible(upright(image), entry.image)
     masks = np.zeros((len(entry.regions), image.height, image.width), dtype=np.uint8)
     for number, (regions, words) in enumerate(zip(entry.regions, entry.words, strict=True)):
         try:
@@ -95,7 +97,7 @@ def _mask(region: Any, size: Size, segments: dict[str, np.ndarray]) -> np.ndarra
         raise ValueError(f"id {wanted!r} of {region['png']} is no whole number")
     mask = ids > 0 if wanted is None else ids == wanted
     if wanted is not None and not mask.any():
-        mask = ids == wanted * PANOPTIC.sum()  # a gray level in a file that was saved as RGB
+        mask = ids == wanted * GRAY
     if wanted is not None and not mask.any():
         known = ", ".join(map(str, np.unique(ids)[:10]))
         raise ValueError(f"{region['png']} has no pixel of id {wanted}; it has {known}")
@@ -112,5 +114,5 @@ def _read_segments(file: Path) -> np.ndarray:
     check_lossless(image, file)
     if image.mode in ("RGBA", "LA", "PA", "CMYK"):
         raise ValueError(f"{file} has the mode {image.mode}: save a mask as gray, palette or RGB without transparency")
-    values = np.asarray(image).astype(np.int64)
-    return values if values.ndim == 2 else values @ PANOPTIC
+    values = np.asarray(image)
+    return (ids_of_rgb(values) if values.ndim == 3 else values).astype(np.int64)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from flmm.datasets.shapes.captions import NUMBERS, PLURALS, Segment
 from flmm.datasets.shapes.scene import FIRST_SHAPE, Scene, Shape
 
 Sort = tuple[str, str, str]  # kind, color, size; "shape" or "" for any
-CLEAR = 0.06  # of the picture's width: sides closer than this are not named
+_CLEAR = 0.06  # of the picture's width: sides closer than this are not named
+SIDES = ("left", "right", "middle")
+PLACES = ("alone", *SIDES, "other")
 
 
 def words_of(sort: Sort, plural: bool = False) -> str:
@@ -71,14 +73,22 @@ def _located(scene: Scene, index: int, rivals: list[int], words: str) -> Iterato
     near = [i for i in rivals if scene.shapes[i].band == target.band]
     if len(near) == 1:
         yield f"the {words} {scene.place(target.band)}"
-    others = [scene.shapes[i].x for i in rivals if i != index]
-    clear = CLEAR * scene.width
-    if others and target.x < min(others) - clear:
-        yield f"the left {words}"
-    if others and target.x > max(others) + clear:
-        yield f"the right {words}"
-    if len(rivals) == len(near) == 3 and index == near[1]:
-        yield f"the middle {words}"
+    if (place := place_among(scene, index, rivals)) in SIDES:
+        yield f"the {place} {words}"
+
+
+def place_among(scene: Scene, index: int, group: Sequence[int]) -> str:
+    """Tell where shape `index` lies among the shapes `group`, of which it is one: one of `PLACES`."""
+    target, others = scene.shapes[index], [scene.shapes[i] for i in group if i != index]
+    clear = _CLEAR * scene.width
+    if not others:
+        return "alone"
+    if target.x < min(other.x for other in others) - clear:
+        return "left"
+    if target.x > max(other.x for other in others) + clear:
+        return "right"
+    same_band = all(other.band == target.band for other in others)
+    return "middle" if same_band and len(group) == 3 and index == group[1] else "other"
 
 
 def _related(scene: Scene, index: int) -> Iterator[str]:
