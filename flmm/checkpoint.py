@@ -197,7 +197,8 @@ def _reason(error: Exception) -> str:
     """The first line of an error, without torch's advice around it to read the file all the same."""
     paragraphs = str(error).split("\n\n")
     said = paragraphs[-2] if str(error).startswith("Weights only load failed") and paragraphs[1:] else str(error)
-    return (said.strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    said = said.partition("WeightsUnpickler error:")[2] or said
+    return (said.strip().splitlines() or [type(error).__name__])[0].partition(" Please use")[0].rstrip(".")
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -254,9 +254,15 @@ class CustomRunner(_SharedRun, Runner):
             )
         self._content = {}
         super().resume(filename, *args, **kwargs)
-        if gradients := self._content.get("gradients"):
+        gradients, window = self._content.get("gradients"), self.cfg.optim_wrapper.get("accumulative_counts", 1)
+        if gradients:
             restore_gradients(self._bare_model, gradients)
             self.logger.info(f"{filename} was saved inside an accumulation window: its gradients are restored")
+        elif gathered := self._content["meta"]["iter"] % window:
+            self.logger.warning(
+                f"{filename} holds no gradients of the {gathered} iterations since the last step of the optimizer "
+                f"(accumulative_counts={window}), as of an earlier version: the next step goes without them"
+            )
         self._content = None
 
     def _meta_of(self, filename: str) -> dict[str, Any]:

@@ -46,10 +46,10 @@ class SamPredictor:
         """
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format must be 'RGB' or 'BGR', got {image_format!r}")
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        if not found.startswith("uint8") or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(
-                f"image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}: "
-                "read it with PIL.Image.open(...).convert('RGB')"
+                f"image must be uint8 [H, W, 3], got {found}: read it with np.asarray(Image.open(...).convert('RGB'))"
             )
         if image_format != self.model.image_format:
             image = image[..., ::-1]
@@ -110,12 +110,17 @@ class SamPredictor:
             Masks [K, H, W] at the original size, predicted IoUs [K], and logits [K, *mask_input_size].
 
         Raises:
-            ValueError: if points come without labels.
+            ValueError: if points come without labels, or several boxes.
             RuntimeError: if no image is set.
         """
         self.get_image_embedding()
         if point_coords is not None and point_labels is None:
             raise ValueError("point_coords need point_labels, one label per point")
+        if box is not None and np.size(box) != 4:
+            raise ValueError(
+                f"box is {list(np.shape(box))}: give one of four numbers, or several to predict_torch: here only the "
+                "first would be used"
+            )
         coords = labels = boxes = None
         if point_coords is not None:
             coords = self._tensor(self.transform.apply_coords(point_coords, self.original_size))[None]

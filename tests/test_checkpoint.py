@@ -16,7 +16,15 @@ from safetensors.torch import save_file
 from torch import nn
 from toy import ToyModel
 
-from flmm.checkpoint import latest_checkpoint, load_head, part_name, read_checkpoint, save_atomically, trainable
+from flmm.checkpoint import (
+    latest_checkpoint,
+    load_head,
+    part_name,
+    read_checkpoint,
+    read_head,
+    save_atomically,
+    trainable,
+)
 from flmm.models.mask_head.mask_decoder import UNetHead
 
 
@@ -77,6 +85,70 @@ def test_a_corrupt_file_is_named_with_its_size(content, head, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"bad\.pth \({len(content):,} bytes\)"):
         load_head(ToyModel(), path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_cut_anywhere_is_refused(zipped, head, tmp_path):
+    """Torch meets the end of its two formats with many kinds of errors."""
+    path = tmp_path / "cut.pth"
+    torch.save(head, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 1, 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"cut\.pth"):
+            read_head(path)
+
+
+@pytest.mark.parametrize("content", [[1], torch.zeros(2), None, {1: torch.zeros(2)}, {"state_dict": {"a": 1}}, {}])
+def test_a_file_without_named_parameters_says_so(content, tmp_path):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth holds (no parameters|a \w+, not named parameters)"):
+        read_head(tmp_path / "other.pth")
+
+
+WRAPPED = {
+    "state_dict": lambda head: {"state_dict": head},
+    "DeepSpeed's module": lambda head: {"module": head},
+    "model": lambda head: {"model": {f"module.{name}": value for name, value in head.items()}},
+    "compiled": lambda head: {f"_orig_mod.{name}": value for name, value in head.items()},
+    "bfloat16": lambda head: {name: value.bfloat16() for name, value in head.items()},
+}
+
+
+@pytest.mark.parametrize("way", WRAPPED)
+def test_a_head_is_found_where_training_programs_put_it(way, head, tmp_path):
+    torch.save(WRAPPED[way](head), tmp_path / "head.pth")
+    model = ToyModel()
+    load_head(model, tmp_path / "head.pth")
+    assert torch.equal(model.head.bias, head["head.bias"].bfloat16() if way == "bfloat16" else head["head.bias"])
+
+
+NO_WEIGHTS = {
+    "NaN": (lambda value: value * float("nan"), "holds 1 of 1 values that are NaN or infinite"),
+    "infinite": (lambda value: value / 0, "holds 1 of 1 values that are NaN or infinite"),
+    "int8": (lambda value: value.to(torch.int8), "is torch.int8, not floating point"),
+    "sparse": (lambda value: value.to_sparse(), "is stored as torch.sparse_coo"),
+    "meta": (lambda value: value.to("meta"), "has no values"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_WEIGHTS)
+def test_parameters_that_are_no_weights_are_refused(kind, head, tmp_path):
+    """With NaN every mask is empty, and integers would be taken for weights: nothing would tell."""
+    change, message = NO_WEIGHTS[kind]
+    torch.save({**head, "head.bias": change(head["head.bias"])}, tmp_path / "bad.pth")
+    model = ToyModel()
+    before = model.head.weight.clone()
+    with pytest.raises(ValueError, match=rf"bad\.pth holds 1 parameters that are no weights: head\.bias {message}"):
+        load_head(model, tmp_path / "bad.pth")
+    assert torch.equal(model.head.weight, before)
+
+
+def test_the_reason_is_given_without_torchs_advice(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
+    with pytest.raises(ValueError, match=r"Unsupported global: GLOBAL torch.*Linear was not") as caught:
+        read_head(tmp_path / "module.pth")
+    assert "weights_only" not in str(caught.value)
 
 
 def test_a_corrupt_safetensors_file_is_named(tmp_path):

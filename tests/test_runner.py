@@ -91,6 +91,34 @@ def test_a_nan_loss_stops_with_the_samples_name(tmp_path):
     assert latest is None or all(value.isfinite().all() for value in read_checkpoint(latest)["state_dict"].values())
 
 
+def test_weights_that_an_update_destroyed_are_not_saved(tmp_path, monkeypatch):
+    """The loss of that step is finite; that of the next one, after the save, would not be."""
+    call = CustomRunner.call_hook
+
+    def destroy(self, name, **kwargs):
+        if name == "after_train_iter" and self.iter + 1 == 8:
+            self.model.head.bias.data.fill_(float("nan"))
+        call(self, name, **kwargs)
+
+    monkeypatch.setattr(CustomRunner, "call_hook", destroy)
+    with pytest.raises(FloatingPointError, match="not finite after step 8, so nothing is saved"):
+        run(tmp_path / "nan", default_hooks={"checkpoint": {"max_keep_ckpts": 1}})
+    assert latest_checkpoint(tmp_path / "nan") == str(tmp_path / "nan/iter_4.pth")
+
+
+def test_a_resumed_window_warns_only_when_gradients_are_missing(whole, tmp_path, capfd):
+    """MMEngine says that gradients are lost whenever a checkpoint lies inside a window."""
+    window = {"optim_wrapper": {"accumulative_counts": 8}, "train_cfg": {"max_epochs": None, "max_iters": 5}}
+    run(tmp_path / "first", **window)
+    capfd.readouterr()
+    for name, source in (("restored", tmp_path / "first/iter_4.pth"), ("lost", whole[0] / "iter_4.pth")):
+        run(tmp_path / name, resume=True, load_from=str(source), **window)
+        said = "".join(capfd.readouterr())
+        assert "gradient of some iterations is lost" not in said
+        assert ("holds no gradients of the 4 iterations since the last step" in said) == (name == "lost")
+        assert ("its gradients are restored" in said) == (name == "restored")
+
+
 def test_a_full_disk_keeps_the_last_checkpoint_even_if_only_one_is_kept(tmp_path, monkeypatch):
     folder, limits = tmp_path / "full", resource.getrlimit(resource.RLIMIT_FSIZE)
     save = CustomRunner.save_checkpoint

@@ -27,8 +27,21 @@ def repository_first() -> None:
     """Put the repository at ``sys.path[0]``.
 
     segment-anything 1.0 on PyPI installs a package of the same name as our ``segment_anything/``.
+
+    Raises:
+        ImportError: When that one is there already: modules of both would be mixed.
     """
     root = str(ROOT)
+    other = getattr(sys.modules.get("segment_anything"), "__file__", None)
+    if (
+        other
+        and (ROOT / "segment_anything").is_dir()
+        and not Path(other).resolve().is_relative_to(ROOT / "segment_anything")
+    ):
+        raise ImportError(
+            f"segment_anything was imported from {other}, which lacks what F-LMM needs: write `import flmm` before "
+            "`import segment_anything`"
+        )
     if (ROOT / "segment_anything").is_dir() and sys.path[:1] != [root]:
         sys.path[:] = [root, *(entry for entry in sys.path if entry != root)]
 

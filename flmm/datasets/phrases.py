@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flmm.constants import NO_PHRASE
-from flmm.datasets.folding import Folded, fold, occurrences
+from flmm.datasets.folding import Folded, fold, is_blank, occurrences
 from flmm.datasets.places import Span, in_order, overlap, together
 from flmm.datasets.prompts import sayable
 
@@ -101,6 +101,8 @@ def as_phrases(phrases: Phrases) -> list[str | Span]:
     Raises:
         ValueError: No phrase, or something that is neither words nor a pair of positions.
     """
+    if not isinstance(phrases, Iterable):
+        raise ValueError(f"phrases={phrases!r}: give words of the text, or a list of them, e.g. phrases=['a dog']")
     listed = [phrases] if isinstance(phrases, str) else list(phrases)
     if not listed:
         raise ValueError("no phrase is given: name at least one phrase of the text")
@@ -137,9 +139,8 @@ def find_phrases(text: str, phrases: Phrases) -> list[Span]:
         ValueError: Empty text, no phrase, a phrase that is not (often enough) in the text, a span outside the
             text, spans that overlap: a token can belong to one phrase only.
     """
-    if not isinstance(text, str) or not text.strip():
+    if is_blank(sayable(text, "the text")):
         raise ValueError(f"the text is empty ({text!r}): give the sentence whose phrases are to be grounded")
-    sayable(text, "the text")
     listed = as_phrases(phrases)
     spans = {index: _checked_span(text, phrase) for index, phrase in enumerate(listed) if not isinstance(phrase, str)}
     _check_overlap(text, spans.values())
@@ -156,14 +157,14 @@ def _checked_span(text: str, span: Span) -> Span:
     start, end = span
     if not 0 <= start < end <= len(text):
         raise ValueError(f"span ({start}, {end}) is not inside the text of {len(text)} characters: {text!r}")
-    if not text[start:end].strip():
-        raise ValueError(f"span ({start}, {end}) covers only white space of {text!r}")
+    if is_blank(text[start:end]):
+        raise ValueError(f"span ({start}, {end}) covers nothing visible of {text!r}")
     return start, end
 
 
 def _places(text: str, folded: Folded, phrase: str) -> list[Span]:
     """Where a phrase could stand; at least one place."""
-    if not fold(phrase).text.strip():
+    if is_blank(phrase):
         raise ValueError(f"a phrase is empty: name words of {text!r}")
     if not (found := occurrences(folded, phrase)):
         raise ValueError(f"phrase {phrase!r} is not in the text {text!r}: phrases must be words of the text")

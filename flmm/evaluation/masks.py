@@ -19,7 +19,15 @@ def binary_masks(logits: Tensor, size: tuple[int, int], threshold: float = 0.5) 
 
     Returns:
         Boolean masks [M, H, W] on the device of `logits`.
+
+    Raises:
+        ValueError: When there is a NaN among them, which would pass for a pixel outside.
     """
+    if count := int(logits.isnan().sum()):
+        raise ValueError(
+            f"{count} of {logits.numel()} mask logits are NaN: the LMM or SAM overflows in its dtype (float16?), or "
+            "weights are damaged: load it in bfloat16 or float32"
+        )
     probabilities = logits.float().sigmoid()
     if probabilities.shape[-2:] != tuple(size):
         probabilities = F.interpolate(probabilities[None], size=tuple(size), mode="bilinear")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 FURTHER_RUNNER_KEYS = {"runner_type", "find_unused_parameters", "strategy", "activation_checkpointing"}
@@ -15,16 +16,43 @@ def check_config(cfg: Any) -> None:
     """Look for keys that nobody would read, before anything large is loaded.
 
     Raises:
-        ValueError: For a top-level key one slip away from one the runner knows, and for a keyword that a
-        class
-            or function named by `type` does not take.
+        ValueError: For a top-level key one slip away from one that the runner knows, and for a keyword that a class or
+            function named by `type` does not take.
     """
     known = runner_keys()
     for key in cfg:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
-        if isinstance(cfg[key], (dict, list)) and key not in known and near and near[0] not in cfg:
+        if key not in known and near and _meant(cfg[key], cfg.get(near[0])):
             raise ValueError(f"unknown config key `{key}`: did you mean `{near[0]}`?")
         _check_keywords(cfg[key], key)
+
+
+def _meant(value: Any, known: Any) -> bool:
+    """Tell whether a value belongs under a known key: nothing is there, or a dict that has all of its keys."""
+    if isinstance(value, dict) and isinstance(known, dict):
+        return set(value) <= set(known)
+    return not known  # as `load_from = None`
+
+
+def check_options(words: Sequence[str], cfg: Any) -> None:
+    """Look for settings of a command line that nobody would read.
+
+    Args:
+        words: KEY=VALUE each; a key may have several parts, as in `train_cfg.max_iters`.
+        cfg: The config before they are set.
+
+    Raises:
+        ValueError: A word without `=`, or a key that neither the config nor a runner has.
+    """
+    known = {*cfg, *runner_keys()}
+    for word in words:
+        key, sign, _ = word.partition("=")
+        if not sign:
+            raise ValueError(f"--cfg-options {word}: write KEY=VALUE, such as train_cfg.max_iters=100")
+        if (first := key.split(".")[0]) not in known:
+            near = difflib.get_close_matches(first, known, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else "its keys are in the config file"
+            raise ValueError(f"--cfg-options {word}: the config has no `{first}`, so nothing would read it; {hint}")
 
 
 def runner_keys() -> set[str]:

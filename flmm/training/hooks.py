@@ -73,6 +73,18 @@ class SafeCheckpointHook(CheckpointHook):
 
     _due = False
 
+    def before_train(self, runner: Runner) -> None:
+        """Looks for the folder and earlier checkpoints as MMEngine does.
+
+        Raises:
+            ValueError: When a checkpoint after an epoch would fall inside an accumulation window of DeepSpeed.
+        """
+        from mmengine.runner.loops import EpochBasedTrainLoop  # not above: flmm.runner comes with it, and needs this
+
+        super().before_train(runner)
+        if self.by_epoch and isinstance(runner.train_loop, EpochBasedTrainLoop):
+            check_epochs(runner.model, len(runner.train_dataloader))
+
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
@@ -129,6 +141,25 @@ def check_weights(model: Any, step: int) -> None:
         raise FloatingPointError(
             f"weights are not finite after step {step}, so nothing is saved: continue from the last checkpoint with "
             "--resume and a lower learning rate, or look at the samples since then"
+        )
+
+
+def check_epochs(model: Any, length: int) -> None:
+    """Let DeepSpeed's accumulation windows end with the epochs, since its checkpoints hold no gradients.
+
+    Args:
+        model: The model, as DeepSpeed wraps it; others save these gradients.
+        length: Batches of an epoch in each process.
+
+    Raises:
+        ValueError: When an epoch ends inside a window.
+    """
+    steps = getattr(model, "gradient_accumulation_steps", None)
+    if steps is not None and length % steps():
+        raise ValueError(
+            f"an epoch of {length} batches ends inside a window of accumulative_counts={steps()}, and a checkpoint of "
+            "DeepSpeed holds no gradients: save by iterations (by_epoch=False and interval of the checkpoint hook), "
+            f"or choose accumulative_counts that {length} can be divided by"
         )
 
 

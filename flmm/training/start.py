@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from flmm.checkpoint import latest_checkpoint
+from flmm.cli.ground import in_folder
 from flmm.paths import locate_all
-from flmm.training.check_config import check_config, read_by_runner
+from flmm.training.check_config import check_config, check_options, read_by_runner
 from flmm.training.named_files import check_files
 
 XTUNER = ("xtuner", "tools", "train.py")
@@ -20,7 +21,7 @@ def read_config(args: argparse.Namespace) -> Any:
     """The config with ``--cfg-options``, its keys checked, and the checkpoint of ``--resume`` in `load_from`.
 
     Raises:
-        ValueError: An unknown key.
+        ValueError: An unknown key, or an option that is no setting.
         FileNotFoundError: No such DeepSpeed settings.
     """
     from mmengine.config import Config, DictAction
@@ -33,6 +34,7 @@ def read_config(args: argparse.Namespace) -> Any:
     options = argparse.ArgumentParser()
     options.add_argument("--options", nargs="*", action=DictAction)
     config = Config.fromfile(args.config)
+    check_options(args.cfg_options, config)
     config.merge_from_dict(options.parse_args(["--options", *args.cfg_options]).options or {})
     locate_all(config._cfg_dict)
     if args.resume not in (None, "latest"):
@@ -50,12 +52,13 @@ def check_start(cfg: Any) -> None:
     """Check a run's config, the files that it names, and its work dir.
 
     Raises:
-        ValueError: An unknown key.
+        ValueError: An unknown key, or a work dir that cannot be written.
         FileNotFoundError: Missing data or weights; names all of them.
         FileExistsError: The work dir holds another run.
     """
     check_config(cfg)
     check_files(read_by_runner(cfg))
+    in_folder(Path(cfg.work_dir, "last_checkpoint"))
     found = None if cfg.get("resume") else latest_checkpoint(cfg.work_dir)
     if found:
         raise FileExistsError(

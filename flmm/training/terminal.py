@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 
-# Said by MMEngine 0.10.7 of itself in every run; there is nothing that a user could do about them.
+# Said by MMEngine 0.10.7 of itself in every run; there is nothing that a user could do about them. The last is not even
+# true: what a window had gathered is in the checkpoint (flmm.training.gradients).
 MEANINGLESS = (
     "Failed to search registry with scope",
     "has no metainfo. ``dataset_meta`` in visualizer",
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
+    "which means the gradient of some iterations is lost",
 )
 
 

@@ -34,3 +34,16 @@ def test_a_process_without_xtuner_never_imports_flmm(tmp_path):
     code = "import torch, sys; print('flmm' in sys.modules, 'flmm_early' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "False True\n", done.stderr
+
+
+def test_the_official_sam_is_not_mixed_with_ours(tmp_path):
+    """Outside of the repository `import segment_anything` finds the package of PyPI until flmm is imported."""
+    (tmp_path / "segment_anything").mkdir()
+    (tmp_path / "segment_anything/__init__.py").touch()
+    for code, says in (
+        ("import segment_anything, flmm", "write `import flmm` before `import segment_anything`"),
+        ("import flmm, segment_anything; segment_anything.sam_model_registry['vit_nano']", ""),
+    ):
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode == 0) == (not says), done.stderr
+        assert says in done.stderr

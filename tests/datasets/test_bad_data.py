@@ -261,3 +261,43 @@ def test_packed_list():
         packed[20]
     assert list(pickle.loads(pickle.dumps(packed))) == items  # for workers that are spawned, not forked
     assert len(PackedList([], int)) == 0
+
+
+PANOPTIC_TWICE = {
+    "images": lambda items: items.append({**items[0], "file_name": "000000000632.jpg"}),
+    "annotations": lambda items: items.append({**items[0], "segments_info": []}),
+    "categories": lambda items: items.append({**items[0], "isthing": 1 - items[0]["isthing"]}),
+}
+
+
+@pytest.mark.parametrize("part", PANOPTIC_TWICE)
+def test_two_entries_with_one_id_are_refused_when_they_differ(data, part):
+    edit(data / "panoptic.json", lambda content: content[part].append(content[part][0]))
+    assert len(png(data)) == 3  # written twice alike
+    edit(data / "panoptic.json", lambda content: PANOPTIC_TWICE[part](content[part]))
+    with pytest.raises(ValueError, match=rf"panoptic\.json holds two different {part}.* with the id \d+"):
+        png(data)
+
+
+def test_a_segment_of_two_categories_is_refused(data):
+    def twice(content):
+        infos, categories = content["annotations"][0]["segments_info"], content["categories"]
+        other = next(c["id"] for c in categories if c["id"] != infos[0]["category_id"])
+        infos.append({**infos[0], "category_id": other})
+
+    edit(data / "panoptic.json", twice)
+    with pytest.raises(ValueError, match=r"panoptic\.json, image \d+ holds two different segments with the id"):
+        png(data)
+
+
+def test_a_jpeg_is_no_map_of_segments(data):
+    path = data / "panoptic" / "000000000139.png"
+    Image.open(path).convert("RGB").save(path, format="JPEG", quality=100)
+    with pytest.raises(ValueError, match="000000000139.png is JPEG, which changes values"):
+        png(data)[0]
+
+
+def test_words_that_nobody_sees_are_none(data):
+    edit(data / "png.json", lambda items: items[0]["segments"][1].update(utterance="\u200b\ufeff"))
+    with pytest.raises(ValueError, match="a phrase of image 139 .* no words"):
+        png(data)

@@ -169,6 +169,8 @@ BAD_SEGMENTATIONS = {
     "nested": ([[[10, 10], [40, 10], [40, 30]]], "is nested"),
     "words": ([["left", "right", 1, 2, 3, 4]], "something else than numbers"),
     "not a number": ([[float("nan"), 10, 40, 10, 40, 30]], "not finite"),
+    "an odd number": ([*SQUARE, [10, 10, 40, 10, 40, 30, 10]], "holds 7 numbers, so an x or y is missing"),
+    "shares": ([[0.1, 0.1, 0.9, 0.1, 0.9, 0.8]], "lie within 0 and 1: write pixels"),
     "in a list": ([{"size": [61, 97], "counts": [5917]}], "where a polygon should be"),
     "no size": ({"counts": [5917]}, "have no size"),
     "no counts": ({"size": [61, 97], "counts": None}, "counts is None"),
@@ -273,3 +275,52 @@ def test_panoptic_pngs_are_those_that_the_annotation_names(tmp_path, name, named
     path = tmp_path / "panoptic.json"
     path.write_text(json.dumps({"images": [image], "annotations": [annotation], "categories": []}))
     assert Panoptic(path)[1].segm_file == ("map_1.png" if named else name.rpartition(".")[0] + ".png")
+
+
+def with_image(content):
+    for item in content["annotations"]:
+        item["image_id"] = 139
+    return content
+
+
+MIXED_UP = {
+    "an annotation of another picture": (
+        lambda c: with_image(c)["annotations"][0].update(image_id=285),
+        lambda refs: None,
+        "annotation 1390 is of image 285, but the reference is of image 139",
+    ),
+    "two annotations with one id": (
+        lambda c: c["annotations"].append({**c["annotations"][0], "segmentation": SQUARE}),
+        lambda refs: None,
+        "two different annotations with the id 1390",
+    ),
+    "two pictures with one id": (
+        lambda c: c["images"].append({**c["images"][0], "file_name": "other.jpg"}),
+        lambda refs: None,
+        "two different images with the id",
+    ),
+    "two references with one id": (
+        lambda c: None,
+        lambda refs: refs[1].update(ref_id=refs[0]["ref_id"]),
+        "have the same ref_id",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MIXED_UP)
+def test_files_that_were_merged_carelessly_are_refused_alike(root, kind):
+    """Masks of other objects and pictures would be trained on: the last of two entries was taken."""
+    objects, references, message = MIXED_UP[kind]
+    edit(root / "refcoco" / "instances.json", objects)
+    path = root / "refcoco" / "refs(unc).p"
+    refs = pickle.loads(path.read_bytes())
+    references(refs)
+    path.write_bytes(pickle.dumps(refs))
+    assert message in told(root, only=["refcoco"])
+    with pytest.raises(ValueError, match=message):
+        refcoco(root, refs[0]["split"])
+
+
+def test_an_object_that_is_written_twice_alike_is_read(root):
+    edit(root / "refcoco" / "instances.json", lambda c: c["annotations"].append(dict(c["annotations"][0])))
+    assert not check.check_data(root, only=["refcoco"]).is_broken

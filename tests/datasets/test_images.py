@@ -245,3 +245,20 @@ def test_what_cannot_be_read_is_told_with_its_cause(tmp_path, picture):
 def test_a_picture_on_a_server_that_does_not_answer():
     with pytest.raises(ValueError, match=r"http://127.0.0.1:9/a.jpg cannot be read .*: download it and name the file"):
         load_image("http://127.0.0.1:9/a.jpg")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_where_both_turns_fit_each_data_set_has_its_rule(picture, tmp_path, orientation):
+    """A turn by half leaves the size as it is, as any turn of a square does."""
+    square = picture.crop((0, 0, 20, 20))
+    stored = read_image(save(square, tmp_path / "turned.png", orientation))
+    shown = np.asarray(load_image(tmp_path / "turned.png"))
+    np.testing.assert_array_equal(np.asarray(as_annotated(stored, (20, 20), "x")), np.asarray(square))
+    np.testing.assert_array_equal(np.asarray(as_annotated(stored, (20, 20), "x", as_shown=True)), shown)
+    assert np.array_equal(shown, np.asarray(square)) == (orientation == 1)
+
+
+@pytest.mark.parametrize("path", ["file:///tmp/a.jpg", "gs://bucket/a.jpg", "data/train/http://host/a.jpg"])
+def test_storage_that_nobody_knows_is_named(path):
+    with pytest.raises(ValueError, match=r"a\.jpg cannot be read .*: download it and name the file"):
+        as_picture(path)

@@ -161,6 +161,35 @@ def test_polygons_are_of_the_picture_as_it_is_shown(folder, reader):
     assert OwnDataset(write(folder, *lines), **reader)[0]["gt_masks"].shape == (1, *SIZE)
 
 
+@pytest.mark.parametrize("size", [{}, {"height": 20, "width": 30}])
+def test_a_turn_by_half_is_made_whether_a_size_is_written_or_not(folder, reader, size):
+    """The size tells nothing then: polygons are of the picture as a viewer shows it."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    picture = Image.new("RGB", SIZE[::-1])
+    picture.putpixel((0, 0), (255, 0, 0))
+    picture.save(folder / "turned.png", exif=exif)
+    lines = [line({"text": "a cat", "mask": SQUARE}, image="turned.png", **size)]
+    assert OwnDataset(write(folder, *lines), **reader)[0]["image"].getpixel((29, 19)) == (255, 0, 0)
+
+
+def test_damaged_exif_data_are_passed_over(folder, reader):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0
+    Image.new("RGB", SIZE[::-1]).save(folder / "odd.jpg", exif=exif)
+    data = (folder / "odd.jpg").read_bytes()
+    place = data.index(b"\x00\x00\x00H\x00\x00\x00\x01")  # 72 / 1
+    (folder / "odd.jpg").write_bytes(data[:place] + b"\xff" * 4 + b"\x00" * 4 + data[place + 8 :])
+    lines = [line({"text": "a cat", "mask": SQUARE}, image="odd.jpg")]
+    assert OwnDataset(write(folder, *lines), **reader)[0]["gt_masks"].shape == (1, *SIZE[::-1])
+
+
+def test_a_jpeg_is_no_mask(folder, reader):
+    Image.open(folder / "ids.png").convert("L").save(folder / "ids.jpg")
+    with pytest.raises(ValueError, match=r"line 1: .*ids\.jpg is JPEG, which changes values"):
+        OwnDataset(write(folder, line({"text": "a cat", "mask": "ids.jpg"})), **reader)[0]
+
+
 CAT = {"text": "a cat", "mask": SQUARE}
 BAD = {
     "no JSON": (b'{"image": "a.jpg"', "no complete JSON"),

@@ -119,7 +119,7 @@ def test_what_is_no_phrase_is_told(phrases):
         ("a dog", [" "], "a phrase is empty"),
         ("a dog", [(2, 9)], r"span \(2, 9\) is not inside the text of 5 characters"),
         ("a dog", [(3, 3)], r"span \(3, 3\)"),
-        ("a dog", [(1, 2)], "only white space"),
+        ("a dog", [(1, 2)], "nothing visible"),
         ("a red dog", [(0, 5), (2, 9)], "overlap"),
         ("a red dog", ["a red dog", "dog"], "separate calls"),
     ],
@@ -168,3 +168,11 @@ def merged(segments):
         else:
             pieces.append((utterance, is_phrase))
     return pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "phrases"), [("a cat", 3), (b"a cat", ["a cat"]), ("\u200b", ["\u200b"]), ("a\u200b", [(1, 2)])]
+)
+def test_other_types_and_invisible_words_are_refused(text, phrases):
+    with pytest.raises(ValueError, match=r"phrases=3|give a text|is empty|nothing visible"):
+        find_phrases(text, phrases)

@@ -60,6 +60,7 @@ def test_several_polygons_are_joined():
         (None, "neither run lengths nor polygons"),
         ("text", "neither run lengths nor polygons"),
         ([], "neither run lengths nor polygons"),
+        ([0.1, 0.1, 0.9, 0.1, 0.5, 1], "within 0 and 1: write pixels"),
         ([[1, 2, 3, 4]], "three points or more"),
         ([[1, 2, 3, 4, 5]], "three points or more"),
         ([[1, 2, 3, 4, 5, float("nan")]], "no pixels"),

@@ -56,6 +56,17 @@ def test_masks_and_scores_are_those_of_the_reference(golden):
     torch.testing.assert_close(compute_mask_IoU(masks.float().flatten(1), gt.float().flatten(1))[2], golden["png/iou"])
 
 
+@pytest.mark.parametrize("size", [(4, 4), (8, 8)])
+def test_nan_is_no_pixel_outside(size):
+    """An LMM that overflows in float16 would score like one that finds nothing."""
+    logits = torch.full((2, 4, 4), -9.0)
+    assert not binary_masks(logits, size).any()
+    assert binary_masks(-logits / 0, size).all()  # infinity is sure
+    logits[1, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="1 of 32 mask logits are NaN: .*bfloat16"):
+        binary_masks(logits, size)
+
+
 def test_groups_of_phrases():
     metric = PNGMetric()
     metric.update([0.9, 0.2, 0.6], [1.0, 0.5, 0.9], [True, False, True], [False, False, True])

@@ -101,8 +101,11 @@ def test_evaluation(trained):
 
 
 @pytest.mark.slow
-def test_the_real_commands(shapes, tmp_path):
-    """`xtuner train` has our runner from the start, with DeepSpeed too (flmm_early); `flmm train` goes on from it."""
+def test_the_real_commands(shapes, tmp_path, monkeypatch):
+    """`xtuner train` has our runner from the start, with DeepSpeed too (flmm_early).
+
+    `flmm train` goes on from both, and the DeepSpeed folder is evaluated.
+    """
     config = lay_out("llava15", tmp_path, shapes)
     environment = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
     first, last = training(config, 2), training(config, 3, "--resume")
@@ -118,9 +121,15 @@ def test_the_real_commands(shapes, tmp_path):
     saved = [path.name for path in (tmp_path / "run").glob("iter_*.pth")]
     assert saved == ["iter_3.pth"], process.stdout[-3000:]
     assert all(name.startswith(TRAINED) for name in read_checkpoint(tmp_path / "run/iter_3.pth")["state_dict"])
-    _, _, _, *options = training(config, 1)
-    typed("xtuner", "train", config, "--work-dir", "deep", "--deepspeed", "deepspeed_zero2", *options)
-    assert all(name.startswith(TRAINED) for name in read_head(tmp_path / "deep/iter_1.pth"))
+    deep = ("--work-dir", "deep", "--deepspeed", "deepspeed_zero2")
+    for program, steps, *more in (("xtuner", 1), ("flmm", 2, "--resume")):
+        _, _, _, *options = training(config, steps)
+        typed(program, "train", config, *deep, *more, *options)
+        assert all(name.startswith(TRAINED) for name in read_head(tmp_path / f"deep/iter_{steps}.pth"))
+    monkeypatch.chdir(tmp_path)
+    words = (config, "--checkpoint", "deep/iter_2.pth", "--limit", 1, "--output", "eval")
+    command(monkeypatch, ROOT / "scripts/multiprocess_eval_png.py", *words)
+    assert json.loads(Path("eval/png.json").read_text())["splits"]["val"]["images"] == 1
 
 
 @pytest.mark.slow

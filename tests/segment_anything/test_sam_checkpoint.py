@@ -146,3 +146,12 @@ def test_names_of_mobile_sam():
         own = sam_model_registry["vit_t"]().state_dict()
     assert rename_mobile_sam_keys(own).keys() == own.keys()
     assert set(names.values()) <= own.keys()
+
+
+def test_weights_that_are_not_finite_are_refused(nano, tmp_path):
+    state = {**nano.state_dict(), "mask_decoder.mask_tokens.weight": torch.full((4, 128), float("nan"))}
+    torch.save(state, tmp_path / "nan.pth")
+    with pytest.raises(
+        ValueError, match=r"nan\.pth: 1 tensors .*mask_tokens.weight holds 512 of 512 values that are NaN"
+    ):
+        sam_model_registry["vit_nano"](checkpoint=tmp_path / "nan.pth")

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from segment_anything import SamPredictor
 from segment_anything.utils.onnx import SamOnnxModel
@@ -174,3 +175,20 @@ def test_onnx_module_takes_thin_pictures(predictors, mask_prompt, size):
     module = SamOnnxModel(predictors[0].model, return_single_mask=True)
     *inputs, _ = onnx_inputs(predictors[0], mask_prompt)
     assert module(*inputs, torch.tensor(size, dtype=torch.float32))[0].shape[-2:] == size
+
+
+NO_IMAGES = [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), np.zeros((0, 9, 3), np.uint8), Image.new("RGB", (9, 9))]
+
+
+@pytest.mark.parametrize("image", NO_IMAGES)
+def test_what_is_no_image_is_refused(predictors, image):
+    with pytest.raises(ValueError, match=r"image must be uint8 \[H, W, 3\], got (uint8|float64|Image)"):
+        predictors[0].set_image(image)
+
+
+def test_several_boxes_are_not_cut_to_the_first(predictors):
+    """The official package uses the first of them, without a word."""
+    box = np.array([5.0, 4, 30, 20])
+    assert np.array_equal(predictors[0].predict(box=box)[0], predictors[0].predict(box=box[None])[0])
+    with pytest.raises(ValueError, match=r"box is \[2, 4\]: give one of four numbers, or several to predict_torch"):
+        predictors[0].predict(box=np.stack([box, box]))

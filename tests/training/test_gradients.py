@@ -1,9 +1,14 @@
 """A checkpoint inside an accumulation window loses no gradient."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
 import torch
 from torch import nn
 
 from flmm.training.gradients import pending_gradients, restore_gradients
+from flmm.training.hooks import check_epochs
 
 
 def network():
@@ -35,3 +40,11 @@ def test_an_interrupted_window_ends_in_the_same_weights():
         assert torch.equal(value, second.state_dict()[name])
     first.zero_grad()
     assert not torch.equal(saved["0.weight"], torch.zeros(3, 3))  # a copy
+
+
+@pytest.mark.parametrize(("length", "steps", "fits"), [(16, 4, True), (10, 4, False), (3, 1, True)])
+def test_deepspeed_saves_no_epoch_inside_a_window(length, steps, fits):
+    engine = SimpleNamespace(gradient_accumulation_steps=lambda: steps)
+    check_epochs(nn.Linear(1, 1), length)  # without DeepSpeed gradients are saved
+    with nullcontext() if fits else pytest.raises(ValueError, match=rf"{length} batches .*accumulative_counts={steps}"):
+        check_epochs(engine, length)
