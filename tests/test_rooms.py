@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,32 @@ def test_only_compat_patches():
 def test_the_image_token_is_the_same_number_in_mgm_and_in_the_data():
     """mgm stands alone, so it cannot import flmm's constants."""
     assert f"IMAGE_TOKEN_INDEX = {IMAGE_TOKEN_INDEX} " in (ROOT / "mgm/constants.py").read_text()
+
+
+def first_imports(path: Path) -> set[str]:
+    """Full names that a file imports while it is imported: neither in functions nor for types alone."""
+    found, statements = set(), list(ast.parse(path.read_text()).body)
+    while statements:
+        node = statements.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            statements += node.orelse
+        elif not isinstance(node, ast.FunctionDef):
+            statements += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+    return found
+
+
+def test_no_circles():
+    """So every module can be the first that a process imports, whatever came before (tests/compat for the patches)."""
+    files = {name(path): path for path in ROOT.glob("flmm/**/*.py") if "stand_ins" not in path.parts}
+    needs = {module: first_imports(path) & (set(files) - {module, "flmm"}) for module, path in files.items()}
+    # a package's face and its modules: the face is imported first, so what it takes of them is no circle
+    needs = {module: {one for one in ones if not module.startswith(f"{one}.")} for module, ones in needs.items()}
+    assert len(list(TopologicalSorter(needs).static_order())) == len(files)
+
+
+def name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

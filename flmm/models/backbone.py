@@ -18,7 +18,7 @@ from flmm.models.capture import attending_layers
 
 @dataclass(frozen=True)
 class Tokens:
-    """What the LMM is going to read for one sample.
+    """Input of the LMM for one sample.
 
     Attributes:
         inputs: Keyword arguments of the decoder, a batch of one, e.g. `inputs_embeds` [1, S, D] and
@@ -35,7 +35,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the pipeline needs of one forward pass of the LMM, and nothing more.
+    """Output of one forward pass of the LMM that the pipeline needs.
 
     Attributes:
         attention: V tensors [L, A, M, h, w], softmaxed over all keys, rows merged by phrase; V views per picture.
@@ -51,16 +51,16 @@ class Reading:
 
     @property
     def phrase_ids(self) -> Tensor:
-        """[T_total], the phrase of each row of `hidden`."""
+        """Return the phrase of each row of `hidden`, [T_total]."""
         return self.mask_ids[self.mask_ids >= 0]
 
     @property
     def num_phrases(self) -> int:
-        """M."""
+        """Return M, the number of phrases."""
         return self.attention[0].shape[2]
 
     def of_picture(self, index: int, num_pictures: int) -> "Reading":
-        """The same phrases, with what they attended to in one of several pictures."""
+        """Return the same phrases with their attention to one of several pictures."""
         return replace(self, attention=views_of_picture(self.attention, index, num_pictures))
 
 
@@ -89,63 +89,63 @@ class Backbone(nn.Module, ABC):
     @property
     @abstractmethod
     def decoder(self) -> Any:
-        """The language decoder (embeddings to last hidden state, without the vocabulary head)."""
+        """Return the language decoder (embeddings to last hidden state, without the vocabulary head)."""
 
     @property
     def first_reader(self) -> Any:
-        """The module that embeddings are handed to first."""
+        """Return the module that gets the embeddings first."""
         return self.decoder
 
     @abstractmethod
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """Turns one data sample into decoder inputs, phrase indices and image positions."""
+        """Turn one data sample into decoder inputs, phrase indices and image positions."""
 
     @property
     def num_layers(self) -> int:
-        """Layers of the decoder; each leaves hidden states."""
+        """Return the number of decoder layers; each gives hidden states."""
         return self.decoder.config.num_hidden_layers
 
     @property
     def attending(self) -> list[int]:
-        """Indices of the L layers that leave attention maps: all, but for hybrid decoders."""
+        """Return indices of the L layers that give attention maps: all layers, except in hybrid decoders."""
         return attending_layers(self.decoder)
 
     @property
     def num_heads(self) -> int:
-        """A, the query heads of a layer (with grouped-query attention, not the key/value heads)."""
+        """Return A, the query heads of a layer (with grouped-query attention, not the key/value heads)."""
         return self.decoder.config.num_attention_heads
 
     @property
     def num_channels(self) -> int:
-        """C = V·L·A, the attention maps of a phrase."""
+        """Return C = V·L·A, the number of attention maps of a phrase."""
         return self.num_views * len(self.attending) * self.num_heads
 
     @property
     def hidden_size(self) -> int:
-        """D, the width of the decoder."""
+        """Return D, the width of the decoder."""
         return self.decoder.config.hidden_size
 
     @property
     def max_length(self) -> int | None:
-        """Most tokens of picture, prompt and text that the LMM reads; None when its config does not say."""
+        """Return the most tokens (picture, prompt, text) that the LMM reads; None when its config does not say."""
         return getattr(self.decoder.config, "max_position_embeddings", None)
 
     @property
     def device(self) -> torch.device:
-        """Where the inputs of the LMM have to be."""
+        """Return the device of the LMM's inputs."""
         return next(value.device for value in self.model.parameters() if value.device.type != "meta")
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Backbone":
-        """Moves and casts the LMM, but for parts of it that accelerate has spread over devices (`device_map`)."""
+        """Move and cast the LMM, except parts that accelerate has spread over devices (`device_map`)."""
         _move(self, fn)
         return self
 
     def prompt(self, sample: dict[str, Any]) -> Tokens:
-        """Like `tokens`, for a sample without a caption, but `inputs` are those of `generate`."""
+        """Do as `tokens` for a sample without a caption; `inputs` are those of `generate`."""
         return self.tokens(sample)
 
     def generate(self, **inputs: Any) -> Tensor:
-        """Lets the LMM go on from a prompt.
+        """Let the LMM continue a prompt.
 
         Args:
             **inputs: What `prompt` gave, and keywords of transformers' `generate`.
@@ -158,13 +158,13 @@ class Backbone(nn.Module, ABC):
 
     @property
     def vocabulary(self) -> nn.Module:
-        """The layer that maps the decoder's last hidden state to a logit per word."""
+        """Return the layer that maps the decoder's last hidden state to a logit per word."""
         return self.model.get_output_embeddings()
 
     def spliced(
         self, sample: dict[str, Any], features: list[Tensor], image_token_id: int, embedding: nn.Module
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Puts the features of each picture in the place of its image token.
+        """Put the features of each picture in the place of its image token.
 
         Args:
             sample: The sample, with P pictures.
@@ -188,12 +188,12 @@ class Backbone(nn.Module, ABC):
         return embeds[None], mask_ids, images
 
     def train(self, mode: bool = True) -> "Backbone":
-        """Stays in eval mode whatever `mode` says: the LMM is frozen, dropout included."""
+        """Stay in eval mode for any `mode`: the LMM is frozen, dropout included."""
         return super().train(False)
 
 
 def _move(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
-    """`nn.Module._apply`, but buffers that no file holds keep their dtype, as when transformers loads in that dtype.
+    """Run `nn.Module._apply`, but keep the dtype of buffers that no file holds, as transformers does when it loads.
 
     Rotary frequencies are such buffers: in bfloat16, as DeepSpeed casts them, phases are off by a radian at token 800.
     """
@@ -212,12 +212,12 @@ def _move(module: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
 
 
 def pictures_of(sample: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the image processor made of each picture of a sample; a sample of one picture holds it itself."""
+    """Return the image processor's output for each picture of a sample; a sample of one picture is its own list."""
     return sample.get("pictures", [sample])
 
 
 def views_of_picture(views: list[Any], index: int, num_pictures: int) -> list[Any]:
-    """The V views of a picture, of V·P that follow one another picture by picture."""
+    """Return the V views of one picture out of V·P views, which are ordered picture by picture."""
     per_picture = len(views) // num_pictures
     return views[index * per_picture : (index + 1) * per_picture]
 
@@ -225,7 +225,7 @@ def views_of_picture(views: list[Any], index: int, num_pictures: int) -> list[An
 def expand_image_tokens(
     input_ids: Tensor, mask_ids: Tensor, image_token_id: int, counts: Sequence[int]
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Repeats each image token of a sequence once per feature of its picture.
+    """Repeat each image token of a sequence once per feature of its picture.
 
     Args:
         input_ids: [S0], with `image_token_id` once for each of P pictures.
@@ -253,7 +253,7 @@ def expand_image_tokens(
 
 
 def image_views(is_image: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Positions of image tokens that the processor has laid out row by row.
+    """Return positions of image tokens that the processor has laid out row by row.
 
     Args:
         is_image: [S], True at the tokens of the pictures.
@@ -277,7 +277,7 @@ def image_views(is_image: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tens
 
 
 def check_phrases(mask_ids: Tensor) -> int:
-    """Number of phrases M of tokens [S], after checking that each of 0..M-1 has a token.
+    """Count the phrases M of tokens [S], and check that each of 0..M-1 has a token.
 
     Raises:
         ValueError: When there is no phrase, or one of them has no token.
@@ -295,7 +295,7 @@ class TooLongError(ValueError):
 
 
 def check_length(length: int, longest: int | None) -> None:
-    """TooLongError when the LMM cannot read that many tokens."""
+    """Raise TooLongError when the LMM cannot read that many tokens."""
     if longest is not None and length > longest:
         raise TooLongError(
             f"{length} tokens (picture, prompt and text), but the LMM reads at most {longest}: shorten the text, or "
@@ -304,12 +304,12 @@ def check_length(length: int, longest: int | None) -> None:
 
 
 def handed_on(args: tuple[Any, ...], inputs: dict[str, Any]) -> dict[str, Any]:
-    """What a decoder, or its first layer, is called with; its embeddings as `inputs_embeds`."""
+    """Return the arguments of a decoder, or of its first layer, with the embeddings as `inputs_embeds`."""
     return {"inputs_embeds": args[0], **inputs} if args else inputs
 
 
 def checked_pixels(sample: dict[str, Any], lmm: str, shape: tuple[int, ...] | None = None) -> Tensor:
-    """`pixel_values` of a sample.
+    """Return `pixel_values` of a sample.
 
     Towers do not always notice pictures of another size, and what they say when they do names no cure.
 

@@ -1,4 +1,4 @@
-"""Observes a decoder while it runs: attention of the phrase tokens to the image, and their hidden states.
+"""Observe a decoder while it runs: attention of the phrase tokens to the image, and their hidden states.
 
 The decoder keeps its fastest attention. Beside it, an attention function registered with transformers
 computes the softmax rows of the phrase tokens only, so neither a map [A, S, S] nor a stack of hidden states
@@ -35,7 +35,7 @@ Rows = list[Tensor] | None
 
 @dataclass
 class Capture:
-    """What the passes of a decoder over B sequences leave behind.
+    """Attention and hidden states kept from passes of a decoder over B sequences.
 
     Attributes:
         rows: B tensors [T] of positions: the observed tokens. None observes the newest token of each sequence, in every
@@ -74,7 +74,7 @@ def undisturbed() -> threading.RLock:  # type: ignore[valid-type]  # RLock is a 
 
 @contextmanager
 def capture(decoder: Any, rows: Rows, keep: Keep, hidden_rows: Rows = None) -> Iterator[Capture]:
-    """Observes `decoder`: one pass over a batch without a cache, or generation.
+    """Observe `decoder`: one pass over a batch without a cache, or generation.
 
     Args:
         decoder: A transformers decoder with `.layers`, a final norm and `.config`.
@@ -115,7 +115,7 @@ def capture(decoder: Any, rows: Rows, keep: Keep, hidden_rows: Rows = None) -> I
 
 
 def implementation(decoder: Any) -> str:
-    """Name of the attention that does a decoder's work.
+    """Return the name of the attention implementation that a decoder runs with.
 
     Eager is what transformers falls back to: its maps cost S x S floats, and it is never the fastest. Only decoders
     that sdpa cannot run keep it (soft caps of Gemma 2, learned sinks).
@@ -125,12 +125,12 @@ def implementation(decoder: Any) -> str:
 
 
 def final_norm(decoder: Any) -> Any:
-    """The norm behind the last layer of a decoder; None when it has none that is known."""
+    """Return the norm behind the last layer of a decoder; None when no known one is there."""
     return next((getattr(decoder, name) for name in _NORMS if hasattr(decoder, name)), None)
 
 
 def attending_layers(decoder: Any) -> list[int]:
-    """Indices of the layers with softmax attention; hybrid decoders have others, which leave no map."""
+    """Return indices of the layers with softmax attention; other layers of hybrid decoders give no map."""
     kinds = getattr(decoder.config, "layer_types", None) or []
     others = {index for index, kind in enumerate(kinds) if kind in _WITHOUT_ATTENTION}
     return [index for index in range(len(decoder.layers)) if index not in others]
@@ -139,7 +139,7 @@ def attending_layers(decoder: Any) -> list[int]:
 def attention_rows(
     query: Tensor, key: Tensor, mask: Tensor | None, rows: Tensor | None, scaling: float, window: int | None = None
 ) -> Tensor:
-    """Softmax attention of some tokens of a sequence to all keys.
+    """Compute softmax attention of some tokens of a sequence to all keys.
 
     Args:
         query: [A, Q, d], of the last Q tokens.
@@ -204,7 +204,7 @@ def _capturing_attention(module: Any, query: Tensor, key: Tensor, value: Tensor,
 
 
 def _eager(captured: Capture, module: Any, query: Tensor, *given: Any, **kwargs: Any) -> Any:
-    """The attention of the decoder's file, whose maps are at hand: their rows are kept, whatever was done to them."""
+    """Run the attention of the decoder's file, and keep rows of the maps that it returns."""
     function = sys.modules[type(module).__module__].eager_attention_forward  # transformers' name for it in every file
     output, weights = function(module, query, *given, **kwargs)
     kept = captured.attention.setdefault(module.layer_idx, [])

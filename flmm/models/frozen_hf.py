@@ -1,4 +1,4 @@
-"""Any image-text model of transformers, by configuration alone (docs/add_a_backbone.md).
+"""Ground with any image-text model of transformers by configuration alone (docs/add_a_backbone.md).
 
 The model itself turns the sample into what its decoder reads: it runs until it calls the decoder, and is stopped there.
 So image features, positions, masks and whatever else a model hands to its decoder need no code here.
@@ -28,7 +28,7 @@ class ImageTextModel(CheckedLoading, AutoModelForImageTextToText):  # type: igno
 
 
 def load_image_text_model(pretrained_model_name_or_path: str, **kwargs: Any) -> nn.Module:
-    """AutoModelForImageTextToText.from_pretrained, but refusing weights that are incomplete."""
+    """Load with AutoModelForImageTextToText.from_pretrained, and refuse incomplete weights."""
     return ImageTextModel.from_pretrained(pretrained_model_name_or_path, **kwargs)
 
 
@@ -51,16 +51,16 @@ class HFBackbone(Backbone):
 
     @property
     def reader(self) -> nn.Module:
-        """The model without its vocabulary head."""
+        """Return the model without its vocabulary head."""
         return getattr(self.model, "model", self.model)
 
     @property
     def decoder(self) -> nn.Module:
-        """The language decoder inside the model."""
+        """Return the language decoder inside the model."""
         return find_decoder(self.reader)
 
     def prompt(self, sample: dict[str, Any]) -> Tokens:
-        """Ids and pixels: what else the model keeps for later tokens, `generate` makes of the picture itself."""
+        """Return ids and pixels; `generate` computes from the picture all else that later tokens need."""
         inputs = self._inputs(sample)
         mask_ids, views = self._layout(sample, inputs)
         inputs.pop("labels", None)
@@ -68,7 +68,7 @@ class HFBackbone(Backbone):
 
     @torch.no_grad()
     def tokens(self, sample: dict[str, Any]) -> Tokens:
-        """Runs the model up to its decoder."""
+        """Run the model up to its decoder."""
         inputs = self._inputs(sample)
         mask_ids, views = self._layout(sample, inputs)
         decoder_inputs = self._decoder_inputs(inputs)
@@ -82,7 +82,7 @@ class HFBackbone(Backbone):
             return super().generate(**inputs)
 
     def _layout(self, sample: dict[str, Any], inputs: dict[str, Any]) -> tuple[Tensor, list[Tensor]]:
-        """`mask_ids` [S] and the views."""
+        """Return `mask_ids` [S] and the views."""
         is_image = inputs["input_ids"][0] == self.model.config.image_token_id
         positions, pictures = is_image.nonzero().flatten(), pictures_of(sample)
         if not len(positions):
@@ -100,7 +100,7 @@ class HFBackbone(Backbone):
         return sample["mask_ids"].to(self.device).masked_fill(is_image, NO_PHRASE), views
 
     def _inputs(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """All that a model may want to know of a sample."""
+        """Return every input that a model may take of a sample."""
         input_ids = sample["input_ids"]
         is_image = input_ids == self.model.config.image_token_id
         text = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
@@ -114,7 +114,7 @@ class HFBackbone(Backbone):
         return {key: self._moved(value) for key, value in everything.items()}
 
     def _of_tokens(self, sample: dict[str, Any], is_image: Tensor) -> dict[str, Tensor]:
-        """What the processor says of the tokens of each picture, [S], at their places in the text; 0 elsewhere."""
+        """Place the processor's values for the tokens of each picture in the text, [S]; 0 elsewhere."""
         found: dict[str, Tensor] = {}
         positions = is_image.nonzero().flatten()
         for own in pictures_of(sample):
@@ -129,7 +129,7 @@ class HFBackbone(Backbone):
 
     @property
     def first_reader(self) -> nn.Module:
-        """The decoder, or its first layer when it embeds the picture itself (Chameleon)."""
+        """Return the decoder, or its first layer when it embeds the picture itself (Chameleon)."""
         decoder: Any = self.decoder
         first: nn.Module = decoder.layers[0]
         return first if decoder is self.reader else decoder
@@ -146,7 +146,7 @@ class HFBackbone(Backbone):
         raise ValueError(f"{type(self.reader).__name__} never called its decoder: it needs its own adapter")
 
     def _to_read(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Of what was handed on, what the decoder is to read."""
+        """Select the arguments that the decoder reads."""
         if self.decoder is self.reader:  # a layer was stopped, which is given more than a decoder takes
             given = known_to(self.decoder, given)
         given = {key: value for key, value in given.items() if key not in _HOW and value is not None}
@@ -164,7 +164,7 @@ class HFBackbone(Backbone):
 
 
 def known_to(module: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Those inputs that the module's forward takes."""
+    """Keep the inputs that the module's forward takes."""
     return {key: inputs[key] for key in inspect.signature(module.forward).parameters if key in inputs}
 
 

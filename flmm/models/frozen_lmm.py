@@ -1,4 +1,4 @@
-"""Grounding with a frozen LMM, step by step as in the paper's figure 2; the same code for every LMM."""
+"""Ground phrases with a frozen LMM, step by step as in the paper's figure 2; the same code for every LMM."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -29,7 +29,7 @@ def build(part: Any, **given: Any) -> Any:
 
 
 def build_selector(keywords: Any, backbone: Backbone) -> Any:
-    """A KeywordSelector of settings without the sizes of the LMM; one that is built, or None, passes through."""
+    """Build a KeywordSelector from settings without the sizes of the LMM; return a built one, or None, as it is."""
     if isinstance(keywords, dict):
         keywords = {"type": KeywordSelector, **keywords}
     return build(keywords, num_layers=backbone.num_layers, hidden_size=backbone.hidden_size)
@@ -107,7 +107,7 @@ class FrozenLMM(BaseModel):
         data_samples: Any = None,
         mode: Literal["loss", "predict", "tensor"] = "loss",
     ) -> Any:
-        """The entry that MMEngine's loops call.
+        """Run one mode; MMEngine's loops call this.
 
         Args:
             data: One sample or a list of them (docs/data.md has the keys).
@@ -123,17 +123,20 @@ class FrozenLMM(BaseModel):
         if mode == "loss":
             return self.loss(samples)
         with torch.no_grad():
-            results: list[Any] = self.ground(samples)
-        if mode == "predict":
-            results = [output["pred_masks" if self.sam is None else "sam_pred_masks"] for output in results]
+            results: list[Any] = self.ground(samples) if mode == "tensor" else self.refined(samples)
         return results[0] if isinstance(data, dict) else results
 
     def predict(self, sample: Sample) -> Tensor:
-        """Logits [M, H, W] of the refined masks at image size; without SAM the coarse ones [M, h', w']."""
+        """Return logits [M, H, W] of the refined masks at image size; without SAM the coarse ones [M, h', w']."""
         return self(sample, mode="predict")
 
+    def refined(self, samples: list[Sample]) -> list[Tensor]:
+        """Do as `predict` for several samples; no presence is computed."""
+        key = "pred_masks" if self.sam is None else "sam_pred_masks"
+        return [output[key] for output in self.ground_readings(self.read(samples), samples)]
+
     def ground(self, samples: list[Sample]) -> list[Output]:
-        """Grounds the phrases of samples.
+        """Ground the phrases of samples.
 
         Returns:
             For each sample `pred_masks` [M, h', w'] coarse logits over the picture, `mask_attentions` [M, C, h, w],
@@ -152,12 +155,12 @@ class FrozenLMM(BaseModel):
 
     @torch.no_grad()
     def presence(self, reading: Reading, token_ids: Tensor) -> Tensor:
-        """[M] how well the LMM would have said the phrases of a reading, whose tokens are `token_ids` [T_total]."""
+        """Score [M] how well the LMM would have said the phrases of a reading, with tokens `token_ids` [T_total]."""
         hidden, phrases = reading.hidden[-1], reading.phrase_ids
         return word_support(self.backbone.vocabulary, hidden, token_ids, phrases, reading.num_phrases)
 
     def ground_readings(self, readings: list[Reading], samples: list[Sample]) -> list[Output]:
-        """`ground` for what the LMM has already read, or said (`Answer.reading`)."""
+        """Do as `ground` for text that the LMM has already read, or said (`Answer.reading`)."""
         maps = [stack_maps(self._attention(reading), self.backbone.channel_order) for reading in readings]
         outputs = [
             {"pred_masks": masks, "mask_attentions": own, "mask_ids": reading.mask_ids}
@@ -173,20 +176,20 @@ class FrozenLMM(BaseModel):
         return outputs
 
     def _attention(self, reading: Reading) -> list[Tensor]:
-        """V tensors [L', A, M, h, w] of the layers that are used."""
+        """Return V tensors [L', A, M, h, w] of the layers that are used."""
         if len(self.attention_layers) == len(self.backbone.attending):
             return reading.attention
         return [view[self.attention_layers] for view in reading.attention]
 
     def coarse_masks(self, maps: list[Tensor], samples: list[Sample]) -> list[Tensor]:
-        """Maps [M, C, h, w] of each sample -> logits [M, h', w'] over its picture."""
+        """Turn maps [M, C, h, w] of each sample into logits [M, h', w'] over its picture."""
         masks = in_batches(lambda batch: self.mask_head(batch)[:, 0], maps)
         if not self.backbone.views_include_padding:
             return masks
         return [crop_to_picture(own, sample["meta_data"]) for own, sample in zip(masks, samples, strict=True)]
 
     def embed_text(self, reading: Reading) -> Output:
-        """Layer-weighted `hidden_states` [T_total, D] and `text_embeds`, M x [T, embed_dim]."""
+        """Return layer-weighted `hidden_states` [T_total, D] and `text_embeds`, M x [T, embed_dim]."""
         every = len(self.text_layers) == self.backbone.num_layers
         layers = reading.hidden if every else reading.hidden[self.text_layers]
         hidden = weigh_layers(layers, self.text_layer_weights)
@@ -197,7 +200,7 @@ class FrozenLMM(BaseModel):
         }
 
     def loss(self, samples: list[Sample]) -> dict[str, Tensor]:
-        """Training terms of coarse (`*`) and refined (`sam_*`) masks, averaged over all masks, and of keywords."""
+        """Compute losses of coarse (`*`) and refined (`sam_*`) masks, averaged over all masks, and of keywords."""
         if self.train_only == "keywords":
             captions = [sample for sample in samples if is_caption(sample)]
             return self.keywords.loss(self.read(captions) if captions else [])
@@ -224,7 +227,7 @@ class FrozenLMM(BaseModel):
 
 
 def chosen_layers(layers: Sequence[int] | None, count: int, name: str) -> list[int]:
-    """Layers 0..count-1, or those that are named; negative ones count from the last.
+    """Return layers 0..count-1, or the named ones; negative ones count from the last.
 
     Raises:
         ValueError: When one does not exist, or none is named.
@@ -237,14 +240,14 @@ def chosen_layers(layers: Sequence[int] | None, count: int, name: str) -> list[i
 
 
 class RequireSAM:
-    """Mixed into the `Frozen*SAM` classes, which configs name: SAM must be given."""
+    """Mixin of the `Frozen*SAM` classes, which configs name: SAM must be given."""
 
     def __init__(self, *args: Any, sam: Any, **kwargs: Any):
         super().__init__(*args, sam=sam, **kwargs)  # type: ignore[call-arg]
 
 
 def in_batches(run: Callable[[Tensor], Tensor], parts: list[Tensor]) -> list[Tensor]:
-    """Runs parts [M, ...] concatenated, those of equal shape beyond M together; returns what becomes of each."""
+    """Run parts [M, ...] of equal shape beyond M in one batch; return the result of each part."""
     shapes: dict[torch.Size, list[int]] = {}
     for index, part in enumerate(parts):
         shapes.setdefault(part.shape[1:], []).append(index)

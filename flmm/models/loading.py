@@ -1,4 +1,4 @@
-"""Loading released weights, and saying what was loaded: the same few steps for every model package."""
+"""Load released weights and report what was loaded, with the same steps for every model package."""
 
 import json
 import zipfile
@@ -22,12 +22,12 @@ _WHERE = ("cache_dir", "force_download", "local_files_only", "proxies", "revisio
 
 
 def where_in(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what `from_pretrained` takes: what says which repository is meant."""
+    """Return the keywords of `from_pretrained` that say which repository is meant."""
     return {key: kwargs[key] for key in _WHERE if key in kwargs}
 
 
 def find_folder(name_or_path: str | Path, subfolder: str = "", **where: Any) -> Path:
-    """Folder of a model: a local one, or the hub's repository of that name (downloaded when it is not cached).
+    """Return the folder of a model: a local one, or the hub's repository of that name (downloaded when not cached).
 
     Args:
         name_or_path: Local folder, or `owner/name` on the hub.
@@ -60,7 +60,7 @@ def _download(name: str, subfolder: str, where: Mapping[str, Any]) -> Path:
 
 
 def repository_config(name_or_path: str | Path, model_type: str | None = None, **where: Any) -> dict[str, Any]:
-    """Reads the config.json of a folder or hub repository.
+    """Read the config.json of a folder or hub repository.
 
     Args:
         name_or_path: Local folder, or `owner/name` on the hub.
@@ -88,7 +88,7 @@ def repository_config(name_or_path: str | Path, model_type: str | None = None, *
 
 @contextmanager
 def named_files(name: str | Path) -> Iterator[None]:
-    """Says what was being read, and what to do, when transformers does not find a file."""
+    """Name the model and say what to do when transformers does not find a file."""
     try:
         yield
     except (OSError, HFValidationError) as error:
@@ -99,7 +99,7 @@ def named_files(name: str | Path) -> Iterator[None]:
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
-    """Reads all tensors of a model folder, in any layout that `save_pretrained` ever wrote.
+    """Read all tensors of a model folder, in any layout that `save_pretrained` ever wrote.
 
     Args:
         folder: Holds `model.safetensors` or `pytorch_model.bin`, whole or sharded with `*.index.json`.
@@ -143,7 +143,7 @@ def load_into(
     ignore: Iterable[str] = (),
     name: str = "",
 ) -> None:
-    """Copies `weights` into `model`, prints one line about it, and refuses when the model stays incomplete.
+    """Copy `weights` into `model`, print one line about it, and refuse when the model stays incomplete.
 
     Args:
         model: Takes the values, in its own dtype and on its own device.
@@ -167,7 +167,7 @@ def load_into(
 
 
 def check_shapes(name: str, wrong: Iterable[tuple[str, Any, Any]]) -> None:
-    """Refuses weights of other shapes: (name, shape in the file, shape in the model) of each such tensor."""
+    """Refuse weights of other shapes: (name, shape in the file, shape in the model) of each such tensor."""
     examples = [f"{key} is {list(found)}, needed {list(needed)}" for key, found, needed in sorted(wrong)]
     if examples:
         raise ValueError(
@@ -179,7 +179,7 @@ def check_shapes(name: str, wrong: Iterable[tuple[str, Any, Any]]) -> None:
 def check_loading_info(
     name: str, info: Mapping[str, Any], total: int | None = None, ignore: Iterable[str] = ()
 ) -> None:
-    """Prints what was loaded, and refuses when weights are missing.
+    """Print what was loaded, and refuse when weights are missing.
 
     Args:
         name: What the messages call the model.
@@ -210,7 +210,7 @@ def _examples(keys: list[str], limit: int = 5) -> str:
 
 
 def inherit_renaming(model_class: type) -> None:
-    """Lets a subclass of a transformers model read all the names that tensors ever had there.
+    """Let a subclass of a transformers model read all the names that tensors ever had there.
 
     transformers 5 keeps the older names by class and model type, and leaves classes of other packages out.
 
@@ -226,7 +226,7 @@ def inherit_renaming(model_class: type) -> None:
 
 
 class CheckedLoading:
-    """Put before a transformers model class: its `from_pretrained` reports, and refuses missing weights."""
+    """Mixin before a transformers model class: `from_pretrained` reports, and refuses missing weights."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -236,7 +236,7 @@ class CheckedLoading:
     def from_pretrained(
         cls, pretrained_model_name_or_path: str, *args: Any, output_loading_info: bool = False, **kwargs: Any
     ) -> Any:
-        """As in transformers (which also passes `device_map`, `quantization_config`, ... here).
+        """Load as transformers does (which also passes `device_map`, `quantization_config`, ... here).
 
         Raises:
             FileNotFoundError: When a folder, its `subfolder`, or a file in it is not there.

@@ -1,4 +1,4 @@
-"""Several texts about one picture as one sequence: the LMM reads picture and prompt once, then every text.
+"""Pack several texts about one picture into one sequence: picture and prompt once, then every text.
 
 A text sees picture, prompt and itself, at the positions that it has when it stands alone, so what is read of it is what
 a sequence of its own gives, within rounding.
@@ -34,7 +34,7 @@ class Pack:
     lengths: list[int]
 
     def unpack(self, reading: Reading) -> list[Reading]:
-        """What was read of the sequence -> of each text."""
+        """Split the Reading of the sequence into one for each text."""
         phrases = [int(mask_ids.max()) + 1 for mask_ids in self.mask_ids]
         rows = [int((mask_ids >= 0).sum()) for mask_ids in self.mask_ids]
         attention = zip(*(view.split(phrases, dim=2) for view in reading.attention), strict=True)
@@ -45,7 +45,7 @@ class Pack:
 
 
 def same_picture(samples: Sequence[Sample], max_tokens: int) -> Iterator[list[int]]:
-    """Indices of samples with the same pixels and prompt, at most `max_tokens` tokens of text together.
+    """Group samples with the same pixels and prompt, at most `max_tokens` tokens of text in a group; return indices.
 
     The pixels are the same when they are one object, as in `RefCOCO2PNG(concat=False)`.
     """
@@ -67,20 +67,20 @@ def same_picture(samples: Sequence[Sample], max_tokens: int) -> Iterator[list[in
 
 
 def prompt_length(sample: Sample) -> int:
-    """Tokens of picture and prompt, which have no label; 0 when the sample does not say, or has phrases among them."""
+    """Count tokens of picture and prompt, which have no label; 0 when the sample has no labels or has phrases there."""
     labelled = sample.get("labels", torch.empty(0)) != IGNORE_INDEX
     length = int(labelled.long().argmax()) if labelled.any() else 0
     return 0 if (sample["mask_ids"][:length] >= 0).any() else length
 
 
 def text_length(sample: Sample) -> int:
-    """Tokens of the text, which are the last ones and have labels; 0 when the sample does not say."""
+    """Count the tokens of the text, which come last and have labels; 0 when the sample does not say."""
     return int((sample["labels"] != IGNORE_INDEX).sum()) if "labels" in sample else 0
 
 
 @torch.no_grad()
 def pack(backbone: Backbone, samples: list[Sample]) -> Pack | None:
-    """Packs samples of the same picture and prompt; None when the LMM has to read them one by one.
+    """Pack samples of the same picture and prompt; return None when the LMM has to read them one by one.
 
     Raises:
         ValueError: When a text has no phrase, a phrase has no token, or a text is longer than the LMM's context.
@@ -110,12 +110,12 @@ def pack(backbone: Backbone, samples: list[Sample]) -> Pack | None:
 
 
 def joined_texts(values: list[Tensor], prompt: int) -> Tensor:
-    """Prompt and text [S] of each sample -> the prompt and all texts."""
+    """Join prompt and text [S] of each sample into the prompt and all texts."""
     return torch.cat([values[0][:prompt], *(value[prompt:] for value in values)])
 
 
 def side_by_side(tokens: Tokens, start: int, lengths: Tensor) -> dict[str, Any]:
-    """Mask and positions of texts that follow one another from `start` on but each go on from the prompt.
+    """Return mask and positions of texts that stand one after another from `start` on; each continues the prompt.
 
     Args:
         tokens: The sequence as if it were one text.
@@ -135,7 +135,7 @@ def side_by_side(tokens: Tokens, start: int, lengths: Tensor) -> dict[str, Any]:
 
 
 def confined(mask: Any, visible: Tensor) -> Any:
-    """A mask as the LMM made it, or several by name, where nothing sees what is not `visible` [S, S]."""
+    """Restrict a mask of the LMM, or several by name, to the pairs that are `visible` [S, S]."""
     if isinstance(mask, dict):
         return {name: confined(own, visible) for name, own in mask.items()}
     if mask is None or mask.ndim == 2:  # it is causal, without padding

@@ -1,4 +1,4 @@
-"""The frozen LMM reads: samples or its own answer, in padded batches, and only what the pipeline needs is kept."""
+"""Run the frozen LMM on samples or on its answer, in padded batches, and keep only what the pipeline needs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ PADDABLE = {"inputs_embeds", "position_ids"}
 
 @dataclass(frozen=True)
 class Answer:
-    """What the LMM said about its pictures, and what each of its words attended to.
+    """Answer of the LMM about its pictures, with the attention of each of its tokens.
 
     Attributes:
         token_ids: [T].
@@ -39,11 +39,11 @@ class Answer:
 
     @property
     def num_bytes(self) -> int:
-        """The memory that it takes."""
+        """Return the bytes of the answer in memory."""
         return sum(part.nbytes for part in (*self.attention, self.hidden))
 
     def reading(self, mask_ids: Tensor) -> Reading:
-        """What the pipeline needs of phrases of the answer; `mask_ids` [T] are as those of a sample."""
+        """Return the Reading of phrases of the answer; `mask_ids` [T] are as in a sample."""
         rows = (mask_ids >= 0).nonzero().flatten()
         check_phrases(mask_ids)
         by_phrase = rows_by_phrase(mask_ids[rows])
@@ -55,7 +55,7 @@ class Answer:
 
 
 class Reader:
-    """Runs a backbone and keeps what its phrase tokens attended to and became.
+    """Run a backbone, and keep attention and hidden states of the phrase tokens.
 
     Args:
         backbone: The frozen LMM.
@@ -71,7 +71,7 @@ class Reader:
 
     @torch.no_grad()
     def __call__(self, samples: list[Sample]) -> list[Reading]:
-        """Reads samples: those of the same picture as one sequence, others of similar length in one pass.
+        """Read samples: those of the same picture as one sequence, others of similar length in one pass.
 
         Raises:
             ValueError: When a sample has no phrase, a phrase has no token, or a text is longer than the LMM's context.
@@ -91,7 +91,7 @@ class Reader:
         return [readings[i] for i in range(len(samples))]
 
     def tokens(self, sample: Sample) -> Tokens:
-        """What the LMM will read of a sample, checked."""
+        """Return the checked input of the LMM for a sample."""
         tokens = self.backbone.tokens(sample)
         check_phrases(tokens.mask_ids)
         check_length(len(tokens.mask_ids), self.backbone.max_length)
@@ -99,7 +99,7 @@ class Reader:
 
     @torch.no_grad()
     def read(self, batch: list[Tokens], lengths: list[int]) -> list[Reading]:
-        """Reads a batch in one pass of the decoder; `lengths` of the texts at the end of the sequences."""
+        """Read a batch in one pass of the decoder; `lengths` are those of the texts at the end of the sequences."""
         decoder = self.backbone.decoder
         rows = [(tokens.mask_ids >= 0).nonzero().flatten() for tokens in batch]
         texts = [text_rows(tokens.mask_ids, n) for tokens, n in zip(batch, lengths, strict=True)]
@@ -124,7 +124,7 @@ class Reader:
 
     @torch.no_grad()
     def log_probs(self, sample: Sample) -> Tensor:
-        """How probable the LMM finds a text that it reads.
+        """Compute how probable the LMM finds a text that it reads.
 
         Args:
             sample: A sample whose text has labels and follows its prompt.
@@ -141,7 +141,7 @@ class Reader:
         return logits.log_softmax(-1).gather(1, ids[:, None].to(logits.device))[:, 0]
 
     def kept_bytes(self, tokens: Tokens, num_tokens: int) -> int:
-        """Memory that `generate` keeps of an answer of so many tokens, at most; while it answers, up to twice that."""
+        """Return the most bytes that `generate` keeps of an answer of so many tokens; it needs up to twice that."""
         backbone = self.backbone
         sizes = [view.shape[-2] * view.shape[-1] for view in tokens.views]
         cells = max(sizes) * len(sizes) if backbone.resize_before_merge else sum(sizes)
@@ -150,7 +150,7 @@ class Reader:
 
     @torch.no_grad()
     def generate(self, sample: Sample, max_new_tokens: int, max_bytes: int | None = None, **kwargs: Any) -> Answer:
-        """Lets the LMM answer, and keeps what it attended to while it did.
+        """Let the LMM answer, and keep its attention while it does.
 
         Args:
             sample: A sample without a caption.
@@ -198,12 +198,12 @@ class Reader:
 
 
 def text_rows(mask_ids: Tensor, length: int) -> Tensor:
-    """Positions of the text, the last `length` tokens of `mask_ids` [S]."""
+    """Return positions of the text, the last `length` tokens of `mask_ids` [S]."""
     return torch.arange(len(mask_ids) - length, len(mask_ids), device=mask_ids.device)
 
 
 def kept_bytes(num_layers: int, num_heads: int, width: int, cells: int, num_tokens: int, itemsize: int = 2) -> int:
-    """Memory of what is kept of an answer: its attention to the picture and its hidden states.
+    """Return the bytes that are kept of an answer: its attention to the picture and its hidden states.
 
     For LLaVA-1.5-7B (32 layers x 32 heads, 4,096 wide, 576 image tokens) and 512 tokens in bfloat16: 738 MB.
 
@@ -219,7 +219,7 @@ def kept_bytes(num_layers: int, num_heads: int, width: int, cells: int, num_toke
 
 
 def passes(tokens: dict[int, Tokens], max_tokens: int) -> Iterator[list[int]]:
-    """Shares samples out to passes: indices of samples of similar length, at most `max_tokens` with padding."""
+    """Group samples of similar length into passes of at most `max_tokens` tokens, padding included; return indices."""
     chosen: list[int] = []
     for index in sorted(tokens, key=lambda i: len(tokens[i].mask_ids)):
         if not set(tokens[index].inputs) <= PADDABLE:
@@ -234,7 +234,7 @@ def passes(tokens: dict[int, Tokens], max_tokens: int) -> Iterator[list[int]]:
 
 
 def padded(inputs: list[dict[str, Any]]) -> dict[str, Any]:
-    """One batch of the inputs of several sequences, padded on the right; one sequence stays as it is."""
+    """Make one batch of the inputs of several sequences, padded on the right; one sequence stays as it is."""
     if len(inputs) == 1:
         return inputs[0]
     length = max(one["inputs_embeds"].shape[1] for one in inputs)
@@ -246,6 +246,6 @@ def padded(inputs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _counted_on(position_ids: Tensor, length: int) -> Tensor:
-    """[..., S] -> [..., length]; counting on, as a jump would tell transformers that a new sequence begins."""
+    """Extend positions [..., S] to [..., length] by counting on: for transformers a jump begins a new sequence."""
     more = torch.arange(1, length - position_ids.shape[-1] + 1, device=position_ids.device)
     return torch.cat([position_ids, position_ids[..., -1:] + more], dim=-1)

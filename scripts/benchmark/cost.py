@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import torch
 from measure import Ratio, Report, options
-from synthetic import PHRASES, SHAPES, WORDS, add_options, make_model
+from synthetic import PHRASES, ROWS, SHAPES, WORDS, add_options, make_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,9 +27,8 @@ def main() -> None:
     add_options(parser, shape="llava_1_5_7b", sam="vit_l")
     parser.set_defaults(device="cpu", dtype="bfloat16")
     args = parser.parse_args()
-    shape, rows = SHAPES[args.shape], PHRASES * WORDS
-    cells, side = sum(side * side for side in shape.sides), max(shape.sides)
-    length = args.length or cells + shape.prompt + rows
+    shape, rows = SHAPES[args.shape], ROWS
+    cells, side, length = shape.cells, max(shape.sides), args.length or shape.length
     with FakeTensorMode():
         model = make_model(args)
         parts = {

@@ -137,17 +137,17 @@ def options(args: argparse.Namespace, benchmark: Any, words: list[str]) -> argpa
 
 def attention_size(shape: str) -> list[str]:
     """The size of a decoder, as attention.py has it."""
-    from synthetic import PHRASES, SHAPES, WORDS
+    from synthetic import PHRASES, ROWS, SHAPES
 
-    size, rows = SHAPES[shape], PHRASES * WORDS
+    size = SHAPES[shape]
     numbers = {
         "layers": size.layers,
         "heads": size.heads,
         "kv-heads": size.kv_heads or size.heads,
         "width": size.width,
         "inner": size.inner,
-        "lengths": sum(side * side for side in size.sides) + size.prompt + rows,
-        "rows": rows,
+        "lengths": size.length,
+        "rows": ROWS,
         "phrases": PHRASES,
         "eager-limit": 40,
     }
@@ -159,10 +159,9 @@ def with_share(report: Report, settings: argparse.Namespace) -> Report:
     import cost
     from card import fastest_product, peak
     from measure import Ratio, Sheet
-    from synthetic import PHRASES, SHAPES, WORDS
+    from synthetic import SHAPES
 
-    size = SHAPES[settings.shape]
-    length = sum(side * side for side in size.sides) + size.prompt + PHRASES * WORDS
+    length = SHAPES[settings.shape].length
     decoder, encoder = cost.floor(settings, length)
     seconds = float(report.rows[0][1])
     reached = (decoder + encoder) / seconds / 1e12

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from cost import weights
 from measure import Ratio, Report, megabytes, options
-from synthetic import PHRASES, SHAPES, WORDS, add_options, make_model, make_sample
+from synthetic import SHAPES, add_options, make_model, make_sample
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
@@ -102,7 +102,7 @@ def reference(args: argparse.Namespace) -> int:
     """Bytes of all maps, hidden states and logits."""
     shape = SHAPES[args.shape]
     layers = args.layers or shape.layers
-    length = args.length or sum(side**2 for side in shape.sides) + shape.prompt + PHRASES * WORDS
+    length = args.length or shape.length
     maps, hidden = layers * shape.heads * length**2, (layers + 1) * length * shape.width
     return 2 * (maps + hidden) + 4 * length * shape.vocabulary
 

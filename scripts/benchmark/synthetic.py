@@ -17,6 +17,8 @@ from flmm.models.backbone import Backbone, Tokens
 from flmm.models.frozen_lmm import FrozenLMM
 
 HEAD = "configs/_base_/models.py"
+PHRASES, WORDS = 5, 4  # phrases of a caption, tokens of a phrase
+ROWS = PHRASES * WORDS
 
 
 class Shape(NamedTuple):
@@ -31,6 +33,16 @@ class Shape(NamedTuple):
     prompt: int
     kv_heads: int | None = None  # as many as heads
 
+    @property
+    def cells(self) -> int:
+        """Image tokens of all views."""
+        return sum(side * side for side in self.sides)
+
+    @property
+    def length(self) -> int:
+        """Tokens of a sequence: views, prompt, phrases."""
+        return self.cells + self.prompt + ROWS
+
 
 SHAPES = {
     "llava_1_5_7b": Shape(32, 32, 4096, 11008, 32_000, (24,), 40),
@@ -40,7 +52,6 @@ SHAPES = {
     "small": Shape(8, 16, 1024, 2752, 32_000, (24,), 40),
     "tiny": Shape(4, 8, 256, 688, 1_000, (12,), 20),
 }
-PHRASES, WORDS = 5, 4  # phrases of a caption, tokens of a phrase
 
 
 class SyntheticBackbone(Backbone):
@@ -120,7 +131,7 @@ def make_sample(args: argparse.Namespace, seed: int = 0, more: int = 0) -> dict[
     shape = SHAPES[args.shape]
     generator = torch.Generator().manual_seed(seed)
     caption = torch.arange(PHRASES).repeat_interleave(WORDS)
-    image = sum(side * side for side in shape.sides)
+    image = shape.cells
     prompt = shape.prompt if args.length is None else max(2, args.length - image - len(caption))
     input_ids = torch.randint(3, shape.vocabulary, (prompt + image + len(caption) + more,), generator=generator)
     features = torch.randn(image, shape.width, generator=generator)

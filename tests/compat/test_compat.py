@@ -25,6 +25,14 @@ def test_xtuner_can_be_imported_before_flmm(tmp_path):
     assert done.stdout.endswith("True\n"), done.stderr
 
 
+@pytest.mark.parametrize("order", ["flmm.training.resume", "mmdet, flmm.training.resume"])
+def test_runners_can_be_imported_in_any_order(order):
+    """A patch of mmengine.runner that imports flmm.runner at once meets flmm's module half imported."""
+    code = f"import {order}, mmengine.runner; from flmm.runner import CustomRunner; print('ready')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("ready\n"), done.stderr
+
+
 def test_torch_knows_who_comes_first():
     (entry,) = (one for one in entry_points(group="torch.backends") if one.name == "flmm")
     assert entry.value == "flmm_early:start"

@@ -93,9 +93,7 @@ UNANSWERED = pytest.mark.xfail(
 )
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[UNANSWERED] * (name == "llama4")) for name in ALL if name != "emu3"]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[UNANSWERED] * (name == "llama4")) for name in ALL])
 def test_an_answer_reads_what_grounding_reads(built, name):
     assert prefill_difference(built(name).backbone, built(name).builder) < 1e-5
 
@@ -109,15 +107,6 @@ def test_an_answer_that_does_not_see_the_picture_is_refused(built):
         seeing_pictures(family.lmm, family.backbone.first_reader, is_image),
     ):
         family.lmm.generate(ids[None], max_new_tokens=1)  # no pixels
-
-
-@pytest.mark.skipif(not hf.__version__.startswith("4."), reason="Emu3 drops its pixels in transformers 4 only")
-def test_emu3_grounds_and_does_not_answer(built):
-    family = built("emu3")
-    sample = family.builder.ground(picture(), WORDS, PHRASES)
-    assert family.model(sample, mode="predict").isfinite().all()
-    with pytest.raises(ValueError, match="Emu3ForConditionalGeneration .* answers without looking at the picture"):
-        family.model.read.generate(family.builder.build(picture(), [], []), max_new_tokens=2)
 
 
 @pytest.mark.parametrize("name", [name for name in UNUSUAL if name not in READ_ALONE])

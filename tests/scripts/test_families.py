@@ -4,14 +4,13 @@ The configs are the real ones; weights and data are tiny (tests/helpers/families
 """
 
 import json
-import runpy
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from families import FAMILIES, ROOT, TRAINED
 from PIL import Image, ImageDraw
+from typed import typed, without_waiting
 
 from flmm.checkpoint import read_checkpoint
 from flmm.cli import main as cli
@@ -43,10 +42,9 @@ def trained(request, shapes, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         with patch.context() as training:
-            training.setenv("LOCAL_RANK", "0")  # xtuner sets it; accelerate would wait for other processes then
-            training.setattr("mmengine.runner.loops.time.sleep", lambda seconds: None)  # 2 s after every epoch
+            without_waiting(training)
             training.setattr("mmengine.config.config.FormatCode", unformatted)
-            command(training, "xtuner.tools.train", config, "--work-dir", "run", "--seed", 0)
+            typed(training, "xtuner.tools.train", config, "--work-dir", "run", "--seed", 0)
         checkpoint = root / f"run/iter_{STEPS}.pth"
         yield SimpleNamespace(family=family, root=root, config=config, checkpoint=checkpoint, patch=patch)
 
@@ -54,13 +52,6 @@ def trained(request, shapes, tmp_path_factory):
 def unformatted(text, **_):
     """Instead of yapf, which spends seconds on the layout of each copy of the config that MMEngine writes."""
     return text, False
-
-
-def command(patch, module, *words):
-    """Runs a module or a script as if it were typed, in this process."""
-    patch.setattr(sys, "argv", [str(module), *map(str, words)])
-    run = runpy.run_path if str(module).endswith(".py") else runpy.run_module
-    run(str(module), run_name="__main__")
 
 
 def test_two_training_steps(trained):
@@ -73,7 +64,7 @@ def test_two_training_steps(trained):
 
 def test_evaluation(trained):
     words = (trained.config, "--checkpoint", trained.checkpoint, "--limit", 2, "--output", "eval")
-    command(trained.patch, ROOT / "scripts/multiprocess_eval_png.py", *words)
+    typed(trained.patch, ROOT / "scripts/multiprocess_eval_png.py", *words)
     metrics = json.loads((trained.root / "eval/png.json").read_text())["splits"]["val"]
     assert metrics["images"] == 2
     for kind in ("coarse", "refined"):

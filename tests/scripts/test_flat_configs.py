@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from families import FAMILIES, ROOT, TRAINED, WITH_IMAGE, with_words
 from flat_configs import FLAT, flat_config
 from mmengine.config import Config
 from remote_projector import write_remote_projector
+from typed import typed, without_waiting
 
 from flmm.checkpoint import read_checkpoint, read_head, trainable
 from flmm.config import build_model, read_config
@@ -55,13 +55,6 @@ def lay_out(key, root, shapes):
     return config
 
 
-def command(patch, module, *words):
-    """Runs a module or a script as if it were typed, in this process."""
-    patch.setattr(sys, "argv", [str(module), *map(str, words)])
-    run = runpy.run_path if str(module).endswith(".py") else runpy.run_module
-    run(str(module), run_name="__main__")
-
-
 def training(config, steps, *words):
     """Words that train `config` in the folder `run` until a step."""
     options = ("train_cfg.max_epochs=None", f"train_cfg.max_iters={steps}", "default_hooks.checkpoint.interval=1")
@@ -76,11 +69,10 @@ def trained(request, shapes, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         with patch.context() as runs:
-            runs.setenv("LOCAL_RANK", "0")  # xtuner sets it; accelerate would wait for other processes then
-            runs.setattr("mmengine.runner.loops.time.sleep", lambda seconds: None)  # 2 s after every epoch
+            without_waiting(runs)
             runs.setattr("mmengine.config.config.FormatCode", lambda text, **_: (text, False))  # seconds of layout
-            command(runs, "xtuner.tools.train", *training(config, 2))
-            command(runs, "xtuner.tools.train", *training(config, 3, "--resume", "run/iter_2.pth"))
+            typed(runs, "xtuner.tools.train", *training(config, 2))
+            typed(runs, "xtuner.tools.train", *training(config, 3, "--resume", "run/iter_2.pth"))
         yield SimpleNamespace(root=root, config=config, patch=patch)
 
 
@@ -96,7 +88,7 @@ def test_two_steps_and_a_resumed_one(trained):
 
 def test_evaluation(trained):
     words = (trained.config, "--checkpoint", "run/iter_3.pth", "--limit", 1, "--output", "eval")
-    command(trained.patch, ROOT / "scripts/multiprocess_eval_png.py", *words)
+    typed(trained.patch, ROOT / "scripts/multiprocess_eval_png.py", *words)
     assert json.loads((trained.root / "eval/png.json").read_text())["splits"]["val"]["images"] == 1
 
 
@@ -110,25 +102,25 @@ def test_the_real_commands(shapes, tmp_path, monkeypatch):
     environment = {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
     first, last = training(config, 2), training(config, 3, "--resume")
 
-    def typed(*words):
+    def command(*words):
         process = subprocess.run(list(map(str, words)), cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert process.returncode == 0, process.stderr[-3000:]
         assert "optim_wrapper = dict(" not in process.stdout + process.stderr  # the config is in the log file
         return process
 
     for words in (("xtuner", "train", *first), ("flmm", "train", *last)):
-        process = typed(*words)
+        process = command(*words)
     saved = [path.name for path in (tmp_path / "run").glob("iter_*.pth")]
     assert saved == ["iter_3.pth"], process.stdout[-3000:]
     assert all(name.startswith(TRAINED) for name in read_checkpoint(tmp_path / "run/iter_3.pth")["state_dict"])
     deep = ("--work-dir", "deep", "--deepspeed", "deepspeed_zero2")
     for program, steps, *more in (("xtuner", 1), ("flmm", 2, "--resume")):
         _, _, _, *options = training(config, steps)
-        typed(program, "train", config, *deep, *more, *options)
+        command(program, "train", config, *deep, *more, *options)
         assert all(name.startswith(TRAINED) for name in read_head(tmp_path / f"deep/iter_{steps}.pth"))
     monkeypatch.chdir(tmp_path)
     words = (config, "--checkpoint", "deep/iter_2.pth", "--limit", 1, "--output", "eval")
-    command(monkeypatch, ROOT / "scripts/multiprocess_eval_png.py", *words)
+    typed(monkeypatch, ROOT / "scripts/multiprocess_eval_png.py", *words)
     assert json.loads(Path("eval/png.json").read_text())["splits"]["val"]["images"] == 1
 
 
@@ -146,7 +138,7 @@ def test_a_script_in_the_references_form_gives_our_figures(shapes, tmp_path, mon
     theirs = json.loads(done.stdout.splitlines()[-1])
     for script, *more in (("png", "--split", "val"), ("refcoco", "--split", "refcoco_val", "--concat")):
         options = ("--checkpoint", "head.pth", "--output", "eval", *more)
-        command(monkeypatch, ROOT / f"scripts/multiprocess_eval_{script}.py", config, *options)
+        typed(monkeypatch, ROOT / f"scripts/multiprocess_eval_{script}.py", config, *options)
     png = json.loads(Path("eval/png.json").read_text())["splits"]["val"]["refined"]["all"]
     assert png["phrases"] == theirs["png"]["phrases"]
     assert png["average_recall"] == pytest.approx(theirs["png"]["mean"], abs=1e-3)

@@ -14,6 +14,16 @@ window.flmm = (() => {
     known.texts[state.language][name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
   const $ = (selector) => element.querySelector(selector);
   const $$ = (selector) => [...element.querySelectorAll(selector)];
+  // arrow keys walk round the buttons of a row, as in a group of radio buttons
+  function walkable(row, buttons) {
+    $(row).addEventListener("keydown", (event) => {
+      const step = {ArrowRight: 1, ArrowLeft: -1}[event.key], all = $$(buttons);
+      if (!step) return;
+      const next = all[(all.indexOf(event.target.closest(buttons)) + step + all.length) % all.length];
+      next.click();
+      next.focus();
+    });
+  }
   const keyOf = (source, phrase) => `${source[0]} ${source[1]} ${phrase.start} ${phrase.end}`;
   const INFERNO = [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]];
   // a gray level as a color of even steps
@@ -155,5 +165,5 @@ window.flmm = (() => {
     speak(known.texts[language] ? language : "en");
   }
 
-  return {known, parts, state, t, $, $$, make, send, receive, start, draw, toast, busyWith, keyOf, colorOf, costOf, inkOn, warm, tinted};
+  return {known, parts, state, t, $, $$, make, send, receive, start, draw, toast, busyWith, keyOf, colorOf, costOf, inkOn, warm, tinted, walkable};
 })();

@@ -1,6 +1,6 @@
 // The picture: upload, masks over it, boxes and clicks, the list of what was found.
 flmm.parts.push((() => {
-  const {known, state, t, $, $$, make, send, draw, toast, keyOf, colorOf, inkOn, warm, tinted} = flmm;
+  const {known, state, t, $, $$, make, send, draw, toast, keyOf, colorOf, inkOn, warm, tinted, walkable} = flmm;
   const images = new Map();  // address -> Image
   let canvas, drag = null;
 
@@ -195,13 +195,7 @@ flmm.parts.push((() => {
       listen();
       receiveFiles();
       for (const button of $$("[data-view]")) button.addEventListener("click", () => { state.view = button.dataset.view; draw("view"); });
-      $(".segments").addEventListener("keydown", (event) => {
-        const step = {ArrowRight: 1, ArrowLeft: -1}[event.key], all = $$("[data-view]");
-        if (!step) return;
-        const next = all[(all.findIndex((one) => one.dataset.view === state.view) + step + all.length) % all.length];
-        next.click();
-        next.focus();
-      });
+      walkable(".segments", "[data-view]");
       $("[name=opacity]").addEventListener("input", (event) => { state.opacity = event.target.value / 100; paint(); });
       new ResizeObserver(paint).observe($(".stage"));
     },

@@ -1,6 +1,6 @@
 // The tabs: a typed sentence, a region and its words, attention layer by layer.
 flmm.parts.push((() => {
-  const {known, state, t, $, $$, make, send, draw, toast, parts, keyOf, warm, tinted} = flmm;
+  const {known, state, t, $, $$, make, send, draw, toast, parts, keyOf, warm, tinted, walkable} = flmm;
   const talk = () => parts[1];
   const LEFT = 26, TOP = 20;  // room for the numbers of layers and heads, in pixels
   const PLACES = {region: ".region", hidden: ".hidden", look: ".looked", heads: ".multiples"};  // what came is scrolled to
@@ -146,13 +146,7 @@ flmm.parts.push((() => {
 
   function listen() {
     for (const tab of $$("[data-tab]")) tab.addEventListener("click", () => { state.tab = tab.dataset.tab; draw("tab"); if (state.tab === "heads" && !state.heat) heat(); });
-    $(".tabs").addEventListener("keydown", (event) => {
-      const step = {ArrowRight: 1, ArrowLeft: -1}[event.key], all = $$("[data-tab]");
-      if (!step) return;
-      const next = all[(all.findIndex((one) => one.dataset.tab === state.tab) + step + all.length) % all.length];
-      next.click();
-      next.focus();
-    });
+    walkable(".tabs", "[data-tab]");
     $("[name=source]").addEventListener("change", (event) => {
       state.source = texts().find((one) => String(one.source) === event.target.value).source;
       if (state.tab === "region" && state.region) send("region", {...state.region, source: state.source});
