@@ -10,7 +10,7 @@ from typing import Any
 
 from flmm.constants import REFCOCO
 from flmm.head_folder import WEIGHTS, head_config, head_file
-from flmm.paths import locate, locate_all
+from flmm.paths import children, locate, locate_all
 
 TINY_CONFIG = "configs/tiny/frozen_tiny_llava_unet_sam_nano_shapes.py"
 TINY_CHECKPOINT = "checkpoints/frozen_tiny_llava_unet_sam_nano_shapes.pth"
@@ -182,13 +182,10 @@ def sample_settings(config: Any) -> dict[str, Any]:
 
 def with_key(node: Any, key: str) -> Iterator[Mapping[str, Any]]:
     """The mappings inside a config that have a key, outermost first."""
-    if isinstance(node, Mapping):
-        if key in node:
-            yield node
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for child in node:
-            yield from with_key(child, key)
+    if isinstance(node, Mapping) and key in node:
+        yield node
+    for child in children(node):
+        yield from with_key(child, key)
 
 
 def evaluation_settings(config: Any) -> dict[str, Any]:

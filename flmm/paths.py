@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,12 @@ def locate_all(node: Any) -> None:
         for key in PATHS:
             if isinstance(value := dict.get(node, key), str):
                 node[key] = locate(value)
-        node = list(dict.values(node))  # as they are: a ConfigDict's own methods import what is named lazily
-    if isinstance(node, list | tuple):
-        for child in node:
-            locate_all(child)
+    for child in children(node):
+        locate_all(child)
+
+
+def children(node: Any) -> Iterable[Any]:
+    """Give what a dict or a list of a config holds; the classes that it names are not imported."""
+    if isinstance(node, dict):
+        return list(dict.values(node))  # a ConfigDict's own methods import them
+    return node if isinstance(node, list | tuple) else ()

@@ -18,10 +18,26 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-# mmseg 1.2.2, mmdet 3.3.0, xtuner 0.2.0, deepspeed 0.18.9; names with a home are taken from there.
+# mmengine 0.10.7, mmcv 2.1.0, mmseg 1.2.2, mmdet 3.3.0, xtuner 0.2.0, deepspeed 0.18.9.
+# Names with a home are taken from there.
 LATE: dict[str, dict[str, str]] = {
+    "mmengine.optim": {
+        "OptimWrapper": "mmengine.optim.optimizer.optimizer_wrapper",
+        "OptimWrapperDict": "mmengine.optim.optimizer.optimizer_wrapper_dict",
+    },
+    "mmengine.optim.optimizer": {},  # asks transformers for an optimizer, which imports peft
+    "mmcv.cnn": {  # mmengine's runners
+        "ConvModule": "mmcv.cnn.bricks.conv_module",
+        "build_activation_layer": "mmcv.cnn.bricks.activation",
+        "build_norm_layer": "mmcv.cnn.bricks.norm",
+        "build_upsample_layer": "mmcv.cnn.bricks.upsample",
+    },
     "mmseg.models": {},
     "mmseg.models.backbones": {},
+    "mmseg.models.utils": {  # all operators of mmcv
+        "UpConvBlock": "mmseg.models.utils.up_conv_block",
+        "Upsample": "mmseg.models.utils.wrappers",
+    },
     "mmdet.models": {
         "CrossEntropyLoss": "mmdet.models.losses.cross_entropy_loss",
         "DiceLoss": "mmdet.models.losses.dice_loss",
@@ -29,8 +45,8 @@ LATE: dict[str, dict[str, str]] = {
     "mmdet.models.losses": {},
     "xtuner.dataset": {},  # Hugging Face's datasets, pandas and pyarrow
     "xtuner.model": {},
-    "deepspeed": {},  # mmengine 0.10.7 imports it for everyone
-    "tifffile": {},  # and mmcv 2.1.0 this
+    "deepspeed": {},  # mmengine imports it for everyone
+    "tifffile": {},  # and mmcv this
     "matplotlib.pyplot": {},  # and mmdet.utils this
 }
 # Modules below these expect the package's code to have run.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,10 @@ def colour_of(phrase: int) -> Colour:
 @cache
 def font(size: int = 14, bold: bool = False, text: str = "") -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib: the same on every machine. For Chinese, say, one that is installed."""
-    import matplotlib
-
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    own = str(Path(matplotlib.get_data_path(), "fonts/ttf", name))
-    if not set(text) <= letters(own):
+    (folder,) = find_spec("matplotlib").submodule_search_locations  # type: ignore[union-attr,misc]  # not imported
+    own = str(Path(folder, "mpl-data/fonts/ttf", name))
+    if not text.isascii() and not set(text) <= letters(own):
         from matplotlib.font_manager import findSystemFonts  # lists all fonts of the machine when it is imported
 
         own = next((file for file in sorted(findSystemFonts()) if set(text) <= letters(file)), own)

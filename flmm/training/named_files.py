@@ -11,7 +11,7 @@ from typing import Any
 from flmm.config import with_key
 from flmm.console import Finding
 from flmm.hub import PREFIX
-from flmm.paths import FILES, FOLDERS, WEIGHTS
+from flmm.paths import FILES, FOLDERS, WEIGHTS, children
 
 BITS_CURE = "`python -m pip install bitsandbytes` (uv leaves it out inside the repository: see docs/training.md)"
 SAM_CURE = "`flmm download sam_vit_l` (or sam_vit_b, sam_vit_h) fetches SAM's weights (checkpoints/README.md)"
@@ -58,10 +58,8 @@ def named_paths(node: Any) -> Iterator[tuple[str, Path]]:
             yield from ((key, root / node[key]) for key in ("ann_file", "split_file") if key in node)
             prefixes = node.get("data_prefix", {"img_path": node.get("image_folder", "train2014")})  # as in RESDataset
             yield from (("local_path", root / path) for path in prefixes.values())
-        node = [node[key] for key in node]
-    if isinstance(node, list | tuple):
-        for child in node:
-            yield from named_paths(child)
+    for child in children(node):
+        yield from named_paths(child)
 
 
 def named_weights(node: Any) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -71,10 +69,8 @@ def named_weights(node: Any) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         for key in [key for key in WEIGHTS if "type" in node and isinstance(node.get(key), str)]:
             inside = os.path.join(lmm, node[key])  # where MGM's towers may be
             yield inside if os.path.isdir(inside) else node[key], subfolder, WEIGHTS[key]
-        node = [node[key] for key in node]
-    if isinstance(node, list | tuple):
-        for child in node:
-            yield from named_weights(child)
+    for child in children(node):
+        yield from named_weights(child)
 
 
 def weights(name: str, subfolder: str = "", files: tuple[str, ...] = ("config.json",)) -> Finding:
