@@ -14,7 +14,8 @@ from flmm.compat.late import LateModule
 
 flmm.load().ground(Image.new("RGB", (64, 48)), "the sky", ["the sky"])
 left_out = ("datasets", "pandas", "timm", "gradio", "deepspeed.ops", "mmdet.models.backbones", "mmdet.models.detectors",
-            "mmseg.models.decode_heads", "torch._inductor.compile_fx", "tifffile.tifffile")
+            "mmseg.models.decode_heads", "torch._inductor.compile_fx", "tifffile.tifffile", "peft", "matplotlib",
+            "mmengine.runner", "mmcv.ops", "mmdet.datasets")
 assert not [name for name in left_out if name in sys.modules], [name for name in left_out if name in sys.modules]
 assert "flmm.models.mask_head.mask_decoder" in sys.modules
 assert isinstance(sys.modules["mmdet.models"], LateModule)
@@ -28,6 +29,10 @@ assert CrossEntropyLoss is MODELS.get("CrossEntropyLoss") is mmdet.models.losses
 from mmseg.registry import MODELS as MMSEG_MODELS
 from mmseg.models.backbones.unet import UNet
 assert MMSEG_MODELS.get("FCNHead") and MMSEG_MODELS.get("UNet") is UNet
+from mmengine.registry import OPTIMIZERS
+assert OPTIMIZERS.get("Adafactor").__module__ == "transformers.optimization"
+from mmcv.cnn import ConvModule, ResNet  # one has a home, the other is there once the package has run
+assert ConvModule.__module__ == "mmcv.cnn.bricks.conv_module" and ResNet
 names = {}
 exec("from mmseg.models import *", names)
 assert names["SegDataPreProcessor"] is MMSEG_MODELS.get("SegDataPreProcessor")

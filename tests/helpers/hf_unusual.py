@@ -10,6 +10,7 @@ from flmm.datasets.hf_processors import anyres_layout, canvas_layout
 from flmm.models.grids import AnyresGrid, PatchGrid, SquareGrid, TileGrid
 
 INDICATORS = ("<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")
+SIZE_1024 = {"height": 1024, "width": 1024}
 CODES = 32  # entries of a VQ codebook
 FIRST_CODE = 340  # id of the first of them in the vocabulary
 
@@ -341,6 +342,31 @@ UNUSUAL = {
         grid=AnyresGrid(),
         call={"layout": anyres_layout},
         views=2,
+    ),
+    # convolutions instead of a tower of layers; below 16 x 16 cells each sees the whole picture
+    "fast_vlm": Tiny(
+        tokens={"image_token": "<image>"},
+        model=lambda ids: hf.FastVlmConfig(
+            text_config={**TEXT, "model_type": "qwen2"},
+            vision_config={
+                "model_type": "timm_wrapper",
+                "architecture": "fastvit_mci3",
+                "do_pooling": False,
+                "hidden_size": 64,
+                "model_args": {"inference_mode": True, "layers": [1] * 5, "embed_dims": [16, 16, 32, 32, 32]},
+            },
+            image_token_id=ids["image_token"],
+            image_seq_length=256,
+        ),
+        processor=lambda tokenizer: hf.LlavaProcessor(
+            hf.CLIPImageProcessor(size={"shortest_edge": 1024}, crop_size=SIZE_1024),
+            tokenizer,
+            patch_size=64,
+            vision_feature_select_strategy="full",
+        ),
+        image_token="<image>",
+        grid=SquareGrid(),
+        call={"do_center_crop": False, "size": SIZE_1024},
     ),
     # experts for words and for pictures: its processor says of each token which
     "ernie4_5_vl": Tiny(
