@@ -31,9 +31,9 @@ model.mask_head.update(base_channels=32)
 model.keywords = {}  # with a keyword selector, as it is by default
 model.sam.update(model_name="vit_nano", checkpoint="checkpoints/sam_vit_nano.pth")
 
-train_cfg.update(max_epochs=None, max_iters=1600)
+train_cfg.update(max_epochs=None, max_iters=4000)
 param_scheduler[0].update(by_epoch=False, convert_to_iter_based=False, end=48)
-param_scheduler[1].update(by_epoch=False, convert_to_iter_based=False, begin=48, end=1600)
+param_scheduler[1].update(by_epoch=False, convert_to_iter_based=False, begin=48, end=4000)
 optim_wrapper.optimizer.update(lr=1e-3)
 optim_wrapper = dict(type=OptimWrapper, optimizer=optim_wrapper.optimizer, clip_grad=optim_wrapper.clip_grad)
-default_hooks.checkpoint.update(interval=400)
+default_hooks.checkpoint.update(interval=1000)

@@ -35,7 +35,7 @@ PARTS = ("train", "eval", "pictures", "figures")  # folders of what is made of t
 SHOWN, MEASURED = 6, 20  # samples in the report, and those that the heads are measured on
 UNTRAINED = 20  # pictures that tell what chance reaches
 SHARE = 0.3  # of the scenes that scripts/tiny/measure.py would take
-ITERATIONS = 800  # half of what the head in checkpoints/ was trained for
+ITERATIONS = 800  # a fifth of what the head in checkpoints/ was trained for
 PROGRESS = re.compile(r"Iter\(train\)\s*\[\s*(\d+)/\s*(\d+)\].*?(loss: [\d.]+)?$")
 
 

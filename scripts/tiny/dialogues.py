@@ -26,6 +26,8 @@ THINK = "First think which object in this image is most relevant to the question
 THOUGHT = "The object most relevant to the question is"
 BRIEFLY = "Briefly answer the question in a single sentence."  # ReasonSeg
 WHOLE, REGION = "the whole image,", "the image region that might help you answer the question:"  # VisCoT, second round
+COLUMNS, ROWS = "CEFHKLMN", "12345678"  # signs, which are words of the LMM already
+POINTED = 0.6  # of the referring expressions: right after the last word, so that it has to know which shape is meant
 ASPECTS = ("color", "kind", "size", "where")
 Turn = tuple[str, str]  # question, answer
 
@@ -72,10 +74,22 @@ def _expressions(scene: Scene, rng: random.Random) -> Dialogue:
     rng.shuffle(order)
     chosen = order[: rng.choice((1, 1, 1, *range(1, len(order) + 1)))]
     words = [rng.choice(expressions(scene, i)) for i in chosen]
-    first = _described(" ".join(f"{reword(w, rng)}." for w in words))
+    words_and_cells = [
+        f"{reword(w, rng)}{f' {cell(scene, i)}' if rng.random() < POINTED else ''}."
+        for w, i in zip(words, chosen, strict=True)
+    ]
+    first = _described(" ".join(words_and_cells))
     if len(chosen) == 1 and rng.random() < 0.8:
         return Dialogue((first, *_about_it(scene, (FIRST_SHAPE + chosen[0],), words[0], rng)))
     return Dialogue((first,))
+
+
+def cell(scene: Scene, index: int) -> str:
+    """Where the middle of a shape is on a chessboard over the picture padded to a square: `H 5`."""
+    shape, side = scene.shapes[index], max(scene.width, scene.height)
+    column = int((shape.x + (side - scene.width) / 2) / side * len(COLUMNS))
+    row = int((shape.y + (side - scene.height) / 2) / side * len(ROWS))
+    return f"{COLUMNS[column]} {ROWS[row]}"
 
 
 def _question(scene: Scene, rng: random.Random) -> Dialogue:
@@ -116,9 +130,9 @@ def _sign(scene: Scene, rng: random.Random) -> Dialogue:
 
 
 _WHOLE: dict[Callable[[Scene, random.Random], Dialogue], float] = {
-    _caption: 0.13,
-    _free: 0.24,
-    _expressions: 0.15,
+    _caption: 0.12,
+    _free: 0.18,
+    _expressions: 0.24,
     _question: 0.20,
     _thought: 0.18,  # with fewer, it does not repeat the words of the question
     _query: 0.08,

@@ -21,7 +21,7 @@ from flmm.datasets.shapes.scene import Scene
 
 ROW = 76  # tokens of a row
 IGNORE = -100
-CAPTION_WEIGHT = 3.0
+LEARNED_WEIGHT = 6.0
 Text = tuple[np.ndarray, np.ndarray]  # token ids, and which of them the LMM says
 Texts = list[list[Text]]
 
@@ -121,10 +121,10 @@ def _texts_of(work: tuple[Scene, int, int, tuple[int, int, int]]) -> tuple[list[
     return whole, close, pairs
 
 
-def is_caption(tokens: np.ndarray, said: np.ndarray, caption: np.ndarray) -> bool:
-    """Whether the first answer is the caption."""
+def begins_with(tokens: np.ndarray, said: np.ndarray, words: np.ndarray) -> bool:
+    """Whether the first answer begins with these ids."""
     first = int(said.argmax())
-    return np.array_equal(tokens[first : first + len(caption)], caption)
+    return np.array_equal(tokens[first : first + len(words)], words)
 
 
 def answer_weights(said: np.ndarray) -> np.ndarray:
@@ -142,12 +142,12 @@ def pack(
     rows: int,
     pad: int,
     rng: random.Random | None = None,
-    captions: list[np.ndarray] | None = None,
+    learned: list[list[np.ndarray]] | None = None,
 ) -> Batch:
     """Fill each picture's rows with its texts, in random order, first come first served.
 
-    The caption in reading order (`captions`: ids of each picture's) counts `CAPTION_WEIGHT` times: it has to be what
-    the LMM says by itself, among many texts that it only has to understand.
+    Answers that begin with one of the ids in `learned`, of each picture, count `LEARNED_WEIGHT` times: the caption in
+    reading order and VisCoT's thoughts have to be said word by word, among many texts that only have to be understood.
     """
     count = len(choices)
     ids = np.full((count, rows, ROW), pad, np.int64)
@@ -168,8 +168,8 @@ def pack(
             positions[place] = len(prefix) + np.arange(size)
             labels[b, row, free[row] : free[row] + size - 1] = np.where(said[1:], tokens[1:], IGNORE)
             weight = answer_weights(said)[1:]
-            if captions is not None and is_caption(tokens, said, captions[b]):
-                weight = weight * CAPTION_WEIGHT
+            if learned is not None and any(begins_with(tokens, said, words) for words in learned[b]):
+                weight = weight * LEARNED_WEIGHT
             weights[b, row, free[row] : free[row] + size - 1] = weight
             free[row] += size
     same = torch.from_numpy((numbers[..., :, None] == numbers[..., None, :]) & np.tri(ROW, dtype=bool))

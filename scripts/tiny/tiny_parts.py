@@ -57,7 +57,9 @@ def known_texts() -> list[str]:
     texts = [*SHAPES, *PLURALS.values(), *NUMBERS, *COLORS, *SIZES, *UPPER, *LOWER, *SIGNS, *QUERIES]
     texts += [INSTRUCTION.replace("{input}", ""), CAPTION, DIRECT, THINK, THOUGHT, BRIEFLY, WHOLE, REGION]
     texts += [word for others in SYNONYMS.values() for word in others]
-    texts += ["! ' - ( ) ; \" this are was were not nothing both next which who why say tell me about can you or i"]
+    texts += [
+        "! ' - ( ) ; \" this are was were not nothing both next which who why say tell me about can you or i lower they"
+    ]
     rng = random.Random(0)
     for seed in range(300):
         texts += [text for text, _ in sample_dialogue(sample_scene(seed), rng).pieces()]

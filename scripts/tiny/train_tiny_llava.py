@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from dialogues import THOUGHT
 from grounding_probe import measure_pointing
 from patch_labels import HEADS, label_words, patch_labels, patch_loss
 from precision import autocast, fast_dtype
@@ -61,9 +62,9 @@ class Trainer:
         self.pool = make_closeup_pool(1_000_000 + args.seed, args.scenes, IMAGE_SIDE, folder=args.pool)
         self.unseen = make_closeup_pool(UNSEEN_SEED, 500, IMAGE_SIDE, folder=args.pool)
         self.texts = make_texts(self.pool, args.seed, COUNTS, file=args.pool / f"texts-{args.scenes}-{args.seed}")
-        ends = [text_of(caption(scene)) + "</s>" for scene in self.pool.scenes]
-        encoded = self.tokenizer(ends, add_special_tokens=False).input_ids
-        self.captions = [np.array(ids) for ids in encoded]
+        ends = [THOUGHT, *(text_of(caption(scene)) + "</s>" for scene in self.pool.scenes)]
+        thought, *captions = (np.array(ids) for ids in self.tokenizer(ends, add_special_tokens=False).input_ids)
+        self.learned = [[ids, thought] for ids in captions]
         self.classes, self.outlines = patch_labels(self.pool, PATCH)
         self.known, _ = patch_labels(self.unseen, PATCH)
         self.pixels = Pixels(build_processor().image_mean, build_processor().image_std)
@@ -160,8 +161,8 @@ class Trainer:
 
     def single_loss(self, chosen: np.ndarray, rng: random.Random) -> tuple[Tensor, Tensor]:
         """Next-token loss of texts about pictures, and the loss of their patches."""
-        texts, captions = ([pool[i] for i in chosen] for pool in (self.texts.single, self.captions))
-        batch = pack(self.prefixes[0], texts, ROWS, self.tokenizer.pad_token_id, rng, captions)
+        texts, learned = ([pool[i] for i in chosen] for pool in (self.texts.single, self.learned))
+        batch = pack(self.prefixes[0], texts, ROWS, self.tokenizer.pad_token_id, rng, learned)
         with autocast(self.dtype):
             with torch.set_grad_enabled(self.tower_learns):
                 features = read_patches(self.tower, self.pixels(self.pool.images[chosen]))

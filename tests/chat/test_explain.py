@@ -89,7 +89,9 @@ def test_words_are_ranked_by_their_look_at_a_region(reply):
     lifts = [one.lift for one in found.ranked()]
     assert lifts == sorted(lifts, reverse=True)
     assert [one.phrase.start for one in found.tokens] == [start for start, _ in reply.spans]
-    assert found.ranked("phrases")[0].phrase == reply.phrases()[0]
+    phrases = found.ranked("phrases")
+    assert [one.lift for one in phrases] == sorted((one.lift for one in phrases), reverse=True)
+    assert sorted(one.phrase.start for one in phrases) == [phrase.start for phrase in reply.phrases()]
     assert found.draw().width > 600
     assert reply.region_to_token(mask=found.region).tokens == found.tokens
 

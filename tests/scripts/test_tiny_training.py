@@ -1,5 +1,6 @@
 """How the tiny LLaVA is trained: many texts after one picture are read as each would be alone."""
 
+import json
 import random
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts/tiny"))
 
-from dialogues import INSTRUCTION, closeup_dialogue, pair_text, sample_dialogue  # noqa: E402
+from dialogues import COLUMNS, INSTRUCTION, ROWS, cell, closeup_dialogue, pair_text, sample_dialogue  # noqa: E402
 from patch_labels import RELATIONS, relations  # noqa: E402
 from scene_pool import closeup_box, make_closeup_pool  # noqa: E402
 from text_pool import ROW, encode, encode_dialogue, pack, pair_pieces, prefix_ids  # noqa: E402
@@ -44,6 +45,22 @@ def test_every_word_of_every_text_is_known(tokenizer, pool):
             assert ids[-1] == tokenizer.eos_token_id
             assert said.any()
             assert not said[0]
+
+
+def test_the_vocabulary_is_that_of_the_weights(tokenizer):
+    """Another order of words would train the weights on other ones; another share of dialogues may lose a word."""
+    saved = json.loads((ROOT / "checkpoints/tiny_llava/tokenizer.json").read_text())["model"]["vocab"]
+    assert tokenizer.get_vocab() == saved
+
+
+def test_a_cell_is_where_the_middle_of_a_shape_lies():
+    for scene in map(sample_scene, range(20)):
+        side = max(scene.width, scene.height)
+        for index, shape in enumerate(scene.shapes):
+            column, row = cell(scene, index).split()
+            place = np.array([COLUMNS.index(column), ROWS.index(row)])
+            middle = np.array([shape.x, shape.y]) + (side - np.array([scene.width, scene.height])) / 2
+            assert (np.abs(middle / (side / 8) - place - 0.5) <= 0.5).all()
 
 
 def test_the_template_is_that_of_the_data_sets():
