@@ -62,3 +62,10 @@ def test_a_work_dir_that_cannot_be_made_is_said_before_a_model_is_loaded(tmp_pat
         ValueError, match=f"cannot write {work_dir}/last_checkpoint: no folder {work_dir} .*choose another"
     ):
         check_start(Config({**CFG, "work_dir": work_dir}))
+
+
+def test_a_class_that_a_config_imports_is_no_misspelled_key():
+    """`from mmengine.visualization import Visualizer` beside `visualizer = None`."""
+    check_config(Config({"Visualizer": Path, "visualizer": None}))
+    with pytest.raises(ValueError, match="unknown config key `visualiser`: did you mean `visualizer`"):
+        check_config(Config({"visualiser": {"type": "V"}, "visualizer": None}))
