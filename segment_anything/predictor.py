@@ -46,8 +46,9 @@ class SamPredictor:
         """
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format must be 'RGB' or 'BGR', got {image_format!r}")
-        found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-        if not found.startswith("uint8") or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        pixels = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size and image.shape[2:] == (3,)
+        if not pixels:
+            found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
             raise ValueError(
                 f"image must be uint8 [H, W, 3], got {found}: read it with np.asarray(Image.open(...).convert('RGB'))"
             )

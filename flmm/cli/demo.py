@@ -1,6 +1,7 @@
 """The main job with the tiny model: make data, train a head, evaluate it, ground, ask and look again, write a report.
 
-Every step is a command that a user would type; what it makes is kept, and the next demo goes on from there.
+Every step is a command that a user would type. What it makes is kept for the next demo of the same length, config, LMM
+and data; a demo of others replaces it.
 """
 
 from __future__ import annotations

@@ -31,18 +31,16 @@ def repository_first() -> None:
     Raises:
         ImportError: When that one is there already: modules of both would be mixed.
     """
-    root = str(ROOT)
+    root, ours = str(ROOT), ROOT / "segment_anything"
+    if not ours.is_dir():
+        return
     other = getattr(sys.modules.get("segment_anything"), "__file__", None)
-    if (
-        other
-        and (ROOT / "segment_anything").is_dir()
-        and not Path(other).resolve().is_relative_to(ROOT / "segment_anything")
-    ):
+    if other and not Path(other).resolve().is_relative_to(ours):
         raise ImportError(
             f"segment_anything was imported from {other}, which lacks what F-LMM needs: write `import flmm` before "
             "`import segment_anything`"
         )
-    if (ROOT / "segment_anything").is_dir() and sys.path[:1] != [root]:
+    if sys.path[:1] != [root]:
         sys.path[:] = [root, *(entry for entry in sys.path if entry != root)]
 
 

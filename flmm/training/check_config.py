@@ -21,10 +21,10 @@ def check_config(cfg: Any) -> None:
     """
     known = runner_keys()
     for key in cfg:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
-        if key not in known and near and not callable(cfg[key]) and _meant(cfg[key], cfg.get(near[0])):
+        near, value = difflib.get_close_matches(key, known, n=1, cutoff=0.85), cfg[key]
+        if key not in known and near and not callable(value) and _meant(value, cfg.get(near[0])):
             raise ValueError(f"unknown config key `{key}`: did you mean `{near[0]}`?")
-        _check_keywords(cfg[key], key)
+        _check_keywords(value, key)
 
 
 def _meant(value: Any, known: Any) -> bool:

@@ -69,7 +69,6 @@ def answering(url: str) -> bool:
 
 def clicked(page: Any, url: str, clicks: int) -> dict[str, float]:
     """Median times in a window: until the page is there, of a reply, from a click to its mask."""
-    page.set_default_timeout(WAIT * 1000)
     examples, phrase = page.locator(".tiles button"), page.locator("article .phrase")
     times = defaultdict(list)
     times["load"] = [timed(lambda: page.goto(url), lambda: examples.first.wait_for())]

@@ -90,6 +90,7 @@ def test_words_are_ranked_by_their_look_at_a_region(reply):
     assert lifts == sorted(lifts, reverse=True)
     assert [one.phrase.start for one in found.tokens] == [start for start, _ in reply.spans]
     phrases = found.ranked("phrases")
+    assert phrases[0].phrase.text == "a large red circle"  # what the box holds
     assert [one.lift for one in phrases] == sorted((one.lift for one in phrases), reverse=True)
     assert sorted(one.phrase.start for one in phrases) == [phrase.start for phrase in reply.phrases()]
     assert found.draw().width > 600
