@@ -22,7 +22,7 @@ from flmm.datasets.shapes.scene import FIRST_SHAPE, Scene
 def measure_pointing(
     model: LlavaForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
-    pixels: Callable[[np.ndarray], Tensor],
+    pixels: Callable[[Tensor], Tensor],
     unseen: ScenePool,
     count: int,
 ) -> list[str]:
@@ -39,10 +39,13 @@ def measure_pointing(
     rng = random.Random(0)
     for scene, image, regions in zip(unseen.scenes[:count], unseen.images, unseen.regions, strict=False):
         features = model.get_image_features(
-            pixels(image[None]), vision_feature_layer=-2, vision_feature_select_strategy="default"
+            pixels(torch.from_numpy(image[None]).to(model.device)),
+            vision_feature_layer=-2,
+            vision_feature_select_strategy="default",
         ).pooler_output[0]
         for kind, text in texts_of(scene, rng):
             ids, phrases = encode_segments(text, tokenizer, model.config.image_seq_length)
+            ids = ids.to(model.device)
             columns = (ids == model.config.image_token_id).nonzero().squeeze(1)
             embeds = model.get_input_embeddings()(ids)
             embeds[columns] = features.squeeze(0).to(embeds.dtype)
@@ -52,7 +55,7 @@ def measure_pointing(
                 mask = torch.from_numpy(np.isin(regions, members))
                 what = "things" if min(members) >= FIRST_SHAPE else "stuff"
                 results.setdefault(f"{kind} {what}", []).append(
-                    score(attention[:, :, rows][..., columns].mean(2), mask)
+                    score(attention[:, :, rows][..., columns].mean(2).cpu(), mask)
                 )
     language.set_attn_implementation(before[0])
     tower.set_attn_implementation(before[1])

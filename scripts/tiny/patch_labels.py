@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
-from scene_pool import OUTSIDE, ScenePool
+from scene_pool import OUTSIDE, WORKERS, ScenePool
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -37,7 +39,7 @@ SHAPES_AND_WAYS = [OUTLINE, 2, GLYPH, 2]  # outline, way to its middle, the sign
 HEADS = [*LABELS.values(), *SHAPES_AND_WAYS, *RELATIONS.values()]
 
 
-def patch_labels(pool: ScenePool, patch: int) -> tuple[Tensor, Tensor]:
+def patch_labels(pool: ScenePool, patch: int, workers: int = WORKERS) -> tuple[Tensor, Tensor]:
     """What each patch shows; a fifth of a patch is enough for a shape.
 
     Returns:
@@ -46,6 +48,13 @@ def patch_labels(pool: ScenePool, patch: int) -> tuple[Tensor, Tensor]:
         Outline, float16 [N, h * w, 49 + 4]: share of shape in 7 x 7 parts of the patch, the way to the middle of its
         shape in units of four patches, and to its sign.
     """
+    parts = [pool.part(slice(start, start + 500)) for start in range(0, len(pool.scenes), 500)]
+    with ProcessPoolExecutor(workers) as executor:
+        classes, outlines = zip(*executor.map(partial(_label, patch=patch), parts), strict=True)
+    return torch.from_numpy(np.concatenate(classes)), torch.from_numpy(np.concatenate(outlines))
+
+
+def _label(pool: ScenePool, patch: int) -> tuple[np.ndarray, np.ndarray]:
     count, side = len(pool.scenes), pool.regions.shape[-1] // patch
     classes = np.zeros((count, len(LABELS) + len(RELATIONS), side * side), np.int8)
     outline = np.zeros((count, side * side, OUTLINE + 4), np.float16)
@@ -64,7 +73,7 @@ def patch_labels(pool: ScenePool, patch: int) -> tuple[Tensor, Tensor]:
         if classes[n, 5].max() > 0:
             outline[n, :, OUTLINE + 2 :] = ways_to(pool.signs[n][[1, 0]] / 2 + pool.signs[n][[3, 2]] / 2, side, patch)
         outline[n, :, OUTLINE : OUTLINE + 2] = ways_to_middle(pool.regions[n], patch, shown) * shape[:, None]
-    return torch.from_numpy(classes), torch.from_numpy(outline)
+    return classes, outline
 
 
 def sign_cells(box: np.ndarray, sign: str, side: int, patch: int) -> np.ndarray:
@@ -188,7 +197,7 @@ def sign_loss(cells: Tensor, told_ways: Tensor, signs: Tensor, ways: Tensor) -> 
     shown = signs > 0
     if not shown.any():
         return cells.sum() * 0
-    true = _GLYPHS[signs[shown] - 1]
+    true = _GLYPHS.to(signs.device)[signs[shown] - 1]
     return 3 * F.binary_cross_entropy_with_logits(cells[shown], true) + ((told_ways[shown] - ways[shown]) ** 2).mean()
 
 

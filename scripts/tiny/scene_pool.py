@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from flmm.datasets.shapes.scene import FIRST_SHAPE, Scene, Shape, sample_scene
 
 PADDING = (122, 116, 104)  # CLIP's mean color
 OUTSIDE = 255  # region value of padding
+WORKERS = len(os.sched_getaffinity(0))
 Box = tuple[int, int, int, int]
 
 
@@ -34,8 +36,13 @@ class ScenePool:
     shown: np.ndarray
     signs: np.ndarray
 
+    def part(self, where: slice) -> ScenePool:
+        """Some of the pictures."""
+        arrays = (self.images, self.regions, self.shown, self.signs)
+        return ScenePool(self.scenes[where], *(array[where] for array in arrays))
 
-def make_pool(first_seed: int, count: int, side: int, centered: bool = True, workers: int = 2) -> ScenePool:
+
+def make_pool(first_seed: int, count: int, side: int, centered: bool = True, workers: int = WORKERS) -> ScenePool:
     """Draw the scenes of `count` consecutive seeds on squares: centered for CLIP, at the top left for SAM."""
     seeds = range(first_seed, first_seed + count)
     pool = _empty(seeds, 1, side, None)
@@ -45,7 +52,7 @@ def make_pool(first_seed: int, count: int, side: int, centered: bool = True, wor
 
 
 def make_closeup_pool(
-    first_seed: int, count: int, side: int, workers: int = 2, folder: Path | None = None
+    first_seed: int, count: int, side: int, workers: int = WORKERS, folder: Path | None = None
 ) -> ScenePool:
     """Draw scenes and one close-up of each, centered on squares.
 

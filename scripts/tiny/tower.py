@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -14,11 +13,11 @@ from transformers import AttentionInterface
 class Pixels:
     """uint8 pictures [N, H, W, 3] to normalized float tensors [N, 3, H, W]."""
 
-    def __init__(self, mean: list[float], std: list[float]) -> None:
-        self.mean, self.std = (torch.tensor(v).view(1, 3, 1, 1) for v in (mean, std))
+    def __init__(self, mean: list[float], std: list[float], device: torch.device | str = "cpu") -> None:
+        self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (mean, std))
 
-    def __call__(self, images: np.ndarray) -> Tensor:  # noqa: D102
-        return (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - self.mean) / self.std
+    def __call__(self, images: Tensor) -> Tensor:  # noqa: D102
+        return (images.permute(0, 3, 1, 2) / 255 - self.mean) / self.std
 
 
 def read_patches(tower: nn.Module, pixel_values: Tensor) -> Tensor:
@@ -60,7 +59,7 @@ def lean_attention(
 def _attend(query: Tensor, key: Tensor, value: Tensor, causal: bool = False) -> Tensor:
     scores = query @ key.transpose(2, 3)
     if causal:
-        scores += torch.full(scores.shape[2:], -math.inf, dtype=scores.dtype).triu(1)
+        scores += torch.full(scores.shape[2:], -math.inf, dtype=scores.dtype, device=scores.device).triu(1)
     return scores.softmax(-1) @ value
 
 
@@ -76,15 +75,10 @@ def _attend_rows(query: Tensor, key: Tensor, value: Tensor, prefix: int, mask: T
     return (out + weights[..., prefix:] @ v).flatten(2, 3)
 
 
-def batches(groups: list[tuple[int, int, int]], steps: int, seed: int) -> Iterator[np.ndarray]:
-    """Indices of a step: of each group (first, count, how many per step), over epochs of shuffled pictures."""
-    rng = np.random.default_rng(seed)
-    orders = []
-    for first, count, size in groups:
-        epochs = math.ceil(steps * size / count)
-        order = np.concatenate([rng.permutation(count) for _ in range(epochs)])[: steps * size]
-        orders.append(first + order.reshape(steps, size))
-    yield from np.concatenate(orders, axis=1)
+def draw(half: int, wide: int, close: int, seed: int, step: int) -> np.ndarray:
+    """Indices of a step's pictures in a pool: whole ones of the first `half`, close-ups of the second."""
+    rng = np.random.default_rng([seed, step])
+    return np.concatenate([rng.choice(half, wide, replace=False), half + rng.choice(half, close, replace=False)])
 
 
 def update(loss: Tensor, optimizer: torch.optim.Optimizer, factor: float, rates: list[float]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from precision import autocast, fast_dtype, set_up
 from scene_pool import OUTSIDE, ScenePool, make_pool
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,16 +27,15 @@ UNSEEN_SEED = 10_000_000
 
 def main() -> None:
     args = parse_args()
-    torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)
+    device = set_up(args.device, args.threads, args.seed)
     log = Log(args.out.with_suffix(".log"))
     sam = sam_model_registry["vit_nano"](checkpoint=args.init).train()
     side = sam.image_encoder.img_size
     log(f"parameters: {sum(p.numel() for p in sam.parameters()):,}")
     pool = make_pool(2_000_000 + args.seed, args.scenes, side, centered=False)
     unseen = make_pool(UNSEEN_SEED, 100, side, centered=False)
-    train(sam, pool, args, log)
+    train(sam.to(device), pool, args, log)
+    sam.cpu()
     torch.save({name: value.half() for name, value in sam.state_dict().items()}, args.out)
     sam = sam_model_registry["vit_nano"](checkpoint=args.out)
     for line in measure(sam, unseen):
@@ -53,6 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="or cuda")
     return parser.parse_args()
 
 
@@ -62,11 +63,11 @@ def train(sam: Sam, pool: ScenePool, args: argparse.Namespace, log: Log) -> None
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: min((s + 1) / 100, 0.5 * (1 + math.cos(math.pi * s / args.steps)))
     )
-    rng, recent = np.random.default_rng(args.seed), np.zeros(100)
+    rng, recent, dtype = np.random.default_rng(args.seed), np.zeros(100), fast_dtype(sam.device)
     for step in range(args.steps):
         chosen = rng.integers(len(pool.scenes), size=args.batch)
-        masks = torch.stack([draw_targets(pool, i, rng) for i in chosen]).flatten(0, 1)
-        with torch.autocast("cpu", torch.bfloat16):
+        masks = torch.stack([draw_targets(pool, i, rng) for i in chosen]).flatten(0, 1).to(sam.device)
+        with autocast(dtype):
             logits, quality = segment(sam, prepare(sam, pool, chosen), masks, (0, 1, 2, 1)[step % 4])
         loss = mask_loss(logits.float(), quality.float(), masks)
         optimizer.zero_grad()
@@ -81,8 +82,8 @@ def train(sam: Sam, pool: ScenePool, args: argparse.Namespace, log: Log) -> None
 
 def prepare(sam: Sam, pool: ScenePool, chosen: np.ndarray) -> Tensor:
     """Normalised pictures [N, 3, side, side], zero outside as `Sam.preprocess` makes them."""
-    images = torch.from_numpy(pool.images[chosen]).permute(0, 3, 1, 2)
-    inside = torch.from_numpy(pool.regions[chosen] != OUTSIDE)[:, None]
+    images = torch.from_numpy(pool.images[chosen]).to(sam.device).permute(0, 3, 1, 2)
+    inside = torch.from_numpy(pool.regions[chosen] != OUTSIDE).to(sam.device)[:, None]
     return sam.preprocess(images) * inside
 
 
@@ -109,12 +110,12 @@ def segment(sam: Sam, images: Tensor, masks: Tensor, prompts: int) -> tuple[Tens
 
 def coarse_logits(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """What a coarse head would say: few cells, noise, a biased threshold; logits [B, 1, *size]."""
-    cells = int(torch.randint(8, 33, ()))
+    cells, count, device = int(torch.randint(8, 33, ())), len(masks), masks.device
     small = F.adaptive_avg_pool2d(masks[:, None], cells)
     smooth = F.avg_pool2d(small, 3, 1, 1) if torch.rand(()) < 0.5 else small
-    noise = F.interpolate(torch.randn(len(masks), 1, 8, 8), (cells, cells), mode="bilinear")
-    shift = 0.15 * torch.randn(len(masks), 1, 1, 1)
-    sharpness = 4 + 12 * torch.rand(len(masks), 1, 1, 1)
+    noise = F.interpolate(torch.randn(count, 1, 8, 8, device=device), (cells, cells), mode="bilinear")
+    shift = 0.15 * torch.randn(count, 1, 1, 1, device=device)
+    sharpness = 4 + 12 * torch.rand(count, 1, 1, 1, device=device)
     logits = sharpness * (smooth - 0.45 + shift + 0.12 * noise)
     return F.interpolate(logits, size, mode="bilinear", align_corners=False).clamp(-12, 12)
 
@@ -127,11 +128,12 @@ def jittered_boxes(masks: Tensor, jitter: float = 0.06) -> Tensor:
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
-    boxes = []
-    for mask in masks:
-        y, x = mask.nonzero(as_tuple=True)
-        boxes.append([x.min(), y.min(), x.max() + 1, y.max() + 1])
-    return torch.tensor(boxes, dtype=torch.float32)
+    """Boxes [B, 4] xyxy around the masks [B, h, w]."""
+    sides = []
+    for across in (masks.amax(1) > 0, masks.amax(2) > 0):
+        sides.append((across.float().argmax(1), across.shape[1] - across.flip(1).float().argmax(1)))
+    (x0, x1), (y0, y1) = sides
+    return torch.stack([x0, y0, x1, y1], 1).float()
 
 
 def mask_loss(logits: Tensor, quality: Tensor, masks: Tensor) -> Tensor:

@@ -1,46 +1,37 @@
 """Second stage of the tiny LLaVA: the whole model talks about pictures; its tower goes on saying what patches show.
 
-After `train_tower.py`. At a constant rate for as long as there is time (`--steps`), then `--decay` to zero from the
-state that was kept. The commands that made the weights in git, and their times, are in docs/tiny_model.md.
+After `train_tower.py`. The rate stays for as long as there is time (`--steps`) and falls to zero at last (`--decay`).
+The commands that made the weights in git, and their times, are in docs/tiny_model.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from dialogues import THOUGHT
 from grounding_probe import measure_pointing
 from patch_labels import HEADS, label_words, patch_labels, patch_loss
-from precision import autocast, fast_dtype
+from precision import autocast, fast_dtype, set_up
 from scene_pool import make_closeup_pool
-from text_pool import IGNORE, Batch, make_texts, pack, prefix_ids
+from text_batches import Batch, Step, Steps, pack, prefix_ids
 from tiny_parts import IMAGE_SIDE, PATCH, build_model, build_processor, build_tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tower import Pixels, batches, read_patches, update
+from torch.utils.data import DataLoader
+from tower import Pixels, draw, read_patches, update
 from train_tower import UNSEEN_SEED, patch_accuracy
 from training_log import Log
 from unseen_texts import unseen_texts
 
-from flmm.datasets.shapes.captions import caption, text_of
-
-PAIR_EVERY = 4  # steps
-ROWS, PAIR_ROWS = 3, 1
-COUNTS = (14, 4, 4)  # texts per whole picture, close-up, pair
-
 
 def main() -> None:
     args = parse_args()
-    torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)  # without, the first steps run fifteen times slower
+    device = set_up(args.device, args.threads, args.seed)
     log = Log(args.out / "training.log", go_on=args.init is not None)
-    trainer = Trainer(args, log)
+    trainer = Trainer(args, device, log)
     if args.init:
         trainer.load(args.init, new_tower=args.tower is not None)
     if args.tower:
@@ -54,23 +45,18 @@ def main() -> None:
 class Trainer:
     """The model, what it is shown, and the second stage. `head` reads patch labels and is thrown away."""
 
-    def __init__(self, args: argparse.Namespace, log: Log) -> None:
-        self.tokenizer, self.log, self.out = build_tokenizer(), log, args.out
-        self.model = build_model(self.tokenizer)
-        self.tower, self.language = self.model.model.vision_tower, self.model.model.language_model
-        self.head = nn.Linear(self.tower.config.hidden_size, sum(HEADS))
+    def __init__(self, args: argparse.Namespace, device: torch.device, log: Log) -> None:
+        self.tokenizer, self.device, self.log, self.out = build_tokenizer(), device, log, args.out
         self.pool = make_closeup_pool(1_000_000 + args.seed, args.scenes, IMAGE_SIDE, folder=args.pool)
         self.unseen = make_closeup_pool(UNSEEN_SEED, 500, IMAGE_SIDE, folder=args.pool)
-        self.texts = make_texts(self.pool, args.seed, COUNTS, file=args.pool / f"texts-{args.scenes}-{args.seed}")
-        ends = [THOUGHT, *(text_of(caption(scene)) + "</s>" for scene in self.pool.scenes)]
-        thought, *captions = (np.array(ids) for ids in self.tokenizer(ends, add_special_tokens=False).input_ids)
-        self.learned = [[ids, thought] for ids in captions]
-        self.classes, self.outlines = patch_labels(self.pool, PATCH)
-        self.known, _ = patch_labels(self.unseen, PATCH)
-        self.pixels = Pixels(build_processor().image_mean, build_processor().image_std)
-        self.dtype = fast_dtype()
-        tokens = self.model.config.image_seq_length
-        self.prefixes = [prefix_ids(self.tokenizer, tokens, pictures) for pictures in (1, 2)]
+        self.classes, self.outlines = (labels.to(device) for labels in patch_labels(self.pool, PATCH))
+        self.known = patch_labels(self.unseen.part(slice(None, None, 5)), PATCH)[0].to(device)
+        self.images, self.asked = (torch.from_numpy(pool.images).to(device) for pool in (self.pool, self.unseen))
+        self.pixels = Pixels(build_processor().image_mean, build_processor().image_std, device)
+        self.model = build_model(self.tokenizer).to(device)
+        self.tower, self.language = self.model.model.vision_tower, self.model.model.language_model
+        self.head = nn.Linear(self.tower.config.hidden_size, sum(HEADS)).to(device)
+        self.dtype = fast_dtype(device)
         vision = [*self.tower.parameters(), *self.head.parameters()]
         language = [*self.model.model.multi_modal_projector.parameters(), *self.model.lm_head.parameters()]
         language += [*self.language.parameters()]
@@ -80,13 +66,12 @@ class Trainer:
         for part in (self.tower, self.language):
             part.set_attn_implementation("lean")
         self.step, self.tower_learns = 0, args.tower_lr > 0
-        log(
-            f"{sum(p.numel() for p in self.model.parameters()):,} parameters, {len(self.tokenizer)} words, {self.dtype}"
-        )
+        parameters = sum(p.numel() for p in self.model.parameters())
+        log(f"{parameters:,} parameters, {len(self.tokenizer)} words, {self.dtype} on {device}")
 
     def load(self, file: Path, new_tower: bool) -> None:
         """Go on from what `save` kept; with a new tower the optimizer starts from nothing."""
-        state = torch.load(file)
+        state = torch.load(file, map_location="cpu")
         self.model.load_state_dict(state["model"])
         if not new_tower:
             self.head.load_state_dict(state["head"])
@@ -96,7 +81,7 @@ class Trainer:
 
     def load_tower(self, file: Path) -> None:
         """Take the tower that `train_tower.py` wrote."""
-        first = torch.load(file)
+        first = torch.load(file, map_location="cpu")
         self.tower.load_state_dict(first["tower"])
         self.head.load_state_dict(first["head"])
 
@@ -112,17 +97,17 @@ class Trainer:
         """Teach the projector to put each patch near the words for what it shows; other directions stay free."""
         table = self.model.get_input_embeddings().weight.detach()
         words = [table[self.tokenizer.convert_tokens_to_ids(names)] for names in label_words()]
-        words = [torch.cat([torch.zeros(1, len(table[0])), rows]) for rows in words]
+        words = [torch.cat([torch.zeros_like(rows[:1]), rows]) for rows in words]
         basis = torch.linalg.qr(torch.cat(words).T[:, torch.cat(words).norm(dim=1) > 0]).Q
         projector = self.model.model.multi_modal_projector
         optimizer, mean = torch.optim.AdamW(projector.parameters(), weight_decay=0.01), 0.0
         half = len(self.pool.scenes) // 2
-        groups = [(0, half, batch * 3 // 4), (half, half, batch // 4)]
-        for step, chosen in enumerate(batches(groups, steps, 5), 1):
+        for step in range(1, steps + 1):
+            chosen = torch.from_numpy(draw(half, batch * 3 // 4, batch // 4, 5, step))
             shown = self.classes[chosen][:, [0, 1, 2, 5]].long().clamp(min=0)
             target = sum(rows[shown[:, i]] for i, rows in enumerate(words))
             with torch.no_grad(), autocast(self.dtype):
-                features = read_patches(self.tower, self.pixels(self.pool.images[chosen]))
+                features = read_patches(self.tower, self.pixels(self.images[chosen]))
             signs = 1 + 24 * (shown[:, 3] > 0)[..., None] + 4 * (shown[:, 1] > 0)[..., None]
             error = (projector(features.float()) - target) @ basis
             loss = (error**2 * signs).sum() / signs.sum()
@@ -132,59 +117,52 @@ class Trainer:
                 self.log(f"projector step {step}: {mean:.4f} of {(target**2).sum(-1).mean():.3f}")
 
     def train(self, args: argparse.Namespace) -> None:
-        """Texts about whole pictures and close-ups, every other step also about both together."""
-        rng, start, mean = random.Random(args.seed + self.step), self.step, np.zeros(3)
-        half = len(self.pool.scenes) // 2
-        wide, close, pair_count = args.pictures
-        groups = [(0, half, wide), (half, half, close), (0, half, pair_count)]
-        for number, chosen in enumerate(batches(groups, args.steps, args.seed + 1 + self.step), 1):
-            single, pairs = chosen[: wide + close], chosen[wide + close :]
-            loss, patches = self.single_loss(single, rng)
-            losses = [loss.item(), patches.item()]
-            loss = loss + 0.2 * patches
-            if number % PAIR_EVERY == 0:
-                pair = self.pair_loss(pairs, half, rng)
-                losses.append(pair.item())
-                loss = loss + 0.3 * pair
-            self.step = start + number
-            factor = min(number / 50, 1) * (1 - (number - 1) / args.steps if args.decay else 1)
-            update(loss, self.optimizer, factor, [args.lr, args.tower_lr])
-            for i, value in enumerate(losses):
-                mean[i] += (value - mean[i]) * max(0.02, 1 / number)
+        """Texts about whole pictures and close-ups, in some steps also about both together."""
+        numbers = range(self.step + 1, self.step + 1 + args.steps)
+        steps = Steps(
+            self.pool, self.tokenizer, self.model.config.image_seq_length, tuple(args.pictures), numbers, args.seed
+        )
+        loader = DataLoader(steps, batch_size=None, num_workers=args.workers)
+        mean = torch.zeros(3, device=self.device)
+        for number, step in enumerate(loader, 1):
+            losses = [*self.single_loss(step), self.pair_loss(step) if step.pair else mean[2].clone()]
+            loss = losses[0] + 0.2 * losses[1] + (0.3 * losses[2] if step.pair else 0)
+            self.step = numbers[number - 1]
+            left = (args.steps - number + 1) / args.steps
+            update(loss, self.optimizer, min(number / 100, 1, left / (args.decay or left)), [args.lr, args.tower_lr])
+            mean += (torch.stack(losses).detach() - mean) * max(0.02, 1 / number)
             if self.step % 100 == 0:
-                self.log(f"step {self.step}: loss of texts {mean[0]:.4f}, patches {mean[1]:.3f}, pairs {mean[2]:.3f}")
-            if self.step % 100 == 0:
+                texts, patches, pairs = mean.tolist()
+                self.log(f"step {self.step}: loss of texts {texts:.4f}, patches {patches:.3f}, pairs {pairs:.3f}")
+            if self.step % args.save_every == 0:
                 self.save()
-            if self.step % 600 == 0:
+            if self.step % args.measure_every == 0:
                 self.measure()
         self.save()
 
-    def single_loss(self, chosen: np.ndarray, rng: random.Random) -> tuple[Tensor, Tensor]:
+    def single_loss(self, step: Step) -> tuple[Tensor, Tensor]:
         """Next-token loss of texts about pictures, and the loss of their patches."""
-        texts, learned = ([pool[i] for i in chosen] for pool in (self.texts.single, self.learned))
-        batch = pack(self.prefixes[0], texts, ROWS, self.tokenizer.pad_token_id, rng, learned)
+        chosen = torch.from_numpy(step.pictures)
+        batch = step.single.to(self.device)
         with autocast(self.dtype):
             with torch.set_grad_enabled(self.tower_learns):
-                features = read_patches(self.tower, self.pixels(self.pool.images[chosen]))
+                features = read_patches(self.tower, self.pixels(self.images[chosen]))
                 told = self.head(features)
-            logits, labels, _ = self.read(batch, features[:, None])
+            logits = self.read(batch, features[:, None])
         patches = patch_loss(told.float(), self.classes[chosen], self.outlines[chosen])
-        return weighted_loss(logits, labels, batch), patches
+        return weighted_loss(logits, batch), patches
 
-    def pair_loss(self, chosen: np.ndarray, half: int, rng: random.Random) -> Tensor:
+    def pair_loss(self, step: Step) -> Tensor:
         """Next-token loss of texts about whole pictures and their close-ups together."""
-        batch = pack(
-            self.prefixes[1], [self.texts.pairs[i] for i in chosen], PAIR_ROWS, self.tokenizer.pad_token_id, rng
-        )
-        images = self.pool.images[np.stack([chosen, half + chosen], 1).flatten()]
+        chosen, batch = step.pair[0], step.pair[1].to(self.device)
+        both = torch.from_numpy(np.stack([chosen, len(self.pool.scenes) // 2 + chosen], 1).flatten())
         with autocast(self.dtype):
             with torch.set_grad_enabled(self.tower_learns):
-                features = read_patches(self.tower, self.pixels(images)).unflatten(0, (-1, 2))
-            logits, labels, _ = self.read(batch, features)
-        return weighted_loss(logits, labels, batch)
+                features = read_patches(self.tower, self.pixels(self.images[both])).unflatten(0, (-1, 2))
+            return weighted_loss(self.read(batch, features), batch)
 
-    def read(self, batch: Batch, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [N, V] of what the LMM says, their labels [N], and the text [N, 2] (picture, number) each is of.
+    def read(self, batch: Batch, features: Tensor) -> Tensor:
+        """Logits [N, V] of what the LMM says.
 
         Args:
             batch: Prefixes and rows.
@@ -200,28 +178,25 @@ class Trainer:
             position_ids=batch.positions,
             use_cache=False,
             prefix=batch.prefix,
-            rows=batch.mask,
+            rows=batch.mask(),
         ).last_hidden_state[:, batch.prefix :]
-        spoken = batch.labels != IGNORE
-        where = torch.stack([spoken.nonzero()[:, 0], batch.texts[spoken]], 1)
-        return self.model.lm_head(hidden[spoken]), batch.labels[spoken], where
+        return self.model.lm_head(hidden.flatten(0, 1)[batch.spoken])
 
     @torch.no_grad()
     def measure(self) -> None:
         """Exact answers on unseen scenes by kind of text, patch labels, and where attention points."""
-        self.log(patch_accuracy(self.tower, self.head, self.pixels(self.unseen.images[::5]), self.known[::5]))
+        self.log(patch_accuracy(self.tower, self.head, self.pixels(self.asked[::5]), self.known))
         right: dict[str, list[bool]] = defaultdict(list)
         for kinds, pictures, texts in unseen_texts(self.tokenizer, self.unseen):
-            prefix = self.prefixes[pictures.shape[1] - 1]
+            prefix = prefix_ids(self.tokenizer, self.model.config.image_seq_length, pictures.shape[1])
             for start in range(0, len(texts), 20):
                 part = np.s_[start : start + 20]
-                batch = pack(prefix, texts[part], 4, self.tokenizer.pad_token_id)
-                images = self.pixels(self.unseen.images[pictures[part].flatten()])
+                batch = pack(prefix, texts[part], 4, self.tokenizer.pad_token_id).to(self.device)
+                images = self.pixels(self.asked[torch.from_numpy(pictures[part].flatten())])
                 features = read_patches(self.tower, images).unflatten(0, (-1, pictures.shape[1]))
-                logits, labels, where = self.read(batch, features)
-                wrong = {tuple(w) for w in where[logits.argmax(-1) != labels].tolist()}
-                for picture, number in {tuple(w) for w in where.tolist()}:
-                    right[kinds[start + picture][number]].append((picture, number) not in wrong)
+                hits = self.read(batch, features).argmax(-1) == batch.labels
+                for (picture, number), hit in exact(batch, hits).items():
+                    right[kinds[start + picture][number]].append(hit)
         self.log("exact: " + ", ".join(f"{kind} {np.mean(v):.3f} ({len(v)})" for kind, v in right.items()))
         for line in measure_pointing(self.model, self.tokenizer, self.pixels, self.unseen, 60):
             self.log(line)
@@ -235,10 +210,20 @@ class Trainer:
         self.measure()
 
 
-def weighted_loss(logits: Tensor, labels: Tensor, batch: Batch) -> Tensor:
+def weighted_loss(logits: Tensor, batch: Batch) -> Tensor:
     """Mean cross-entropy of what is said, by the weights of its answers."""
-    weights = batch.weights[batch.labels != IGNORE]
-    return (F.cross_entropy(logits.float(), labels, reduction="none") * weights).sum() / weights.sum()
+    losses = F.cross_entropy(logits.float(), batch.labels, reduction="none")
+    return (losses * batch.weights).sum() / batch.weights.sum()
+
+
+def exact(batch: Batch, hits: Tensor) -> dict[tuple[int, int], bool]:
+    """Whether all that is said in a text, (picture, its number), is a hit."""
+    found: dict[tuple[int, int], bool] = {}
+    numbers = batch.texts.flatten()[batch.spoken].tolist()
+    pictures = (batch.spoken // batch.texts[0].numel()).tolist()
+    for picture, number, hit in zip(pictures, numbers, hits.tolist(), strict=True):
+        found[picture, number] = found.get((picture, number), True) and hit
+    return found
 
 
 def parse_args() -> argparse.Namespace:
@@ -254,7 +239,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--tower-lr", type=float, default=0.0, help="0 leaves the tower as it is")
     parser.add_argument("--init", type=Path, help="state.pth to go on from")
-    parser.add_argument("--decay", action="store_true", help="let the rate fall to zero over these steps")
+    parser.add_argument("--decay", type=float, default=0, help="share of the steps over which the rate falls to zero")
+    parser.add_argument("--save-every", type=int, default=100, help="steps")
+    parser.add_argument("--measure-every", type=int, default=600, help="steps")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make texts")
+    parser.add_argument("--device", default="cpu", help="or cuda")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

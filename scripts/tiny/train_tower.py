@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 from patch_labels import HEADS, LABELS, RELATIONS, UNKNOWN, is_related, patch_labels, patch_loss, split_heads
-from precision import autocast, fast_dtype
+from precision import autocast, fast_dtype, set_up
 from scene_pool import make_closeup_pool
 from tiny_parts import IMAGE_SIDE, PATCH, build_model, build_processor, build_tokenizer
 from torch import Tensor, nn
-from tower import Pixels, batches, read_patches, update
+from tower import Pixels, draw, read_patches, update
 from training_log import Log
 
 UNSEEN_SEED = 10_000_000  # scenes for measuring; the shapes data set and training use lower seeds
@@ -20,37 +20,37 @@ UNSEEN_SEED = 10_000_000  # scenes for measuring; the shapes data set and traini
 
 def main() -> None:
     args = parse_args()
-    torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)  # without, the first steps run fifteen times slower
+    device = set_up(args.device, args.threads, args.seed)
     log = Log(args.out.with_suffix(".log"), go_on=args.init is not None)
     model = build_model(build_tokenizer())
     tower = model.model.vision_tower
     tower.set_attn_implementation("lean")
     head = nn.Linear(tower.config.hidden_size, sum(HEADS))
     if args.init:
-        earlier = torch.load(args.init)
+        earlier = torch.load(args.init, map_location="cpu")
         tower.load_state_dict(earlier["tower"])
         grow(head, earlier["head"])
     pool = make_closeup_pool(1_000_000 + args.seed, args.scenes, IMAGE_SIDE, folder=args.pool)
     unseen = make_closeup_pool(UNSEEN_SEED, 500, IMAGE_SIDE, folder=args.pool)
-    classes, outlines = patch_labels(pool, PATCH)
-    known, _ = patch_labels(unseen, PATCH)
-    pixels, dtype = Pixels(build_processor().image_mean, build_processor().image_std), fast_dtype()
-    log(f"{sum(p.numel() for p in tower.parameters()):,} parameters, {args.scenes} scenes, {dtype}")
+    classes, outlines = (labels.to(device) for labels in patch_labels(pool, PATCH))
+    known = patch_labels(unseen.part(slice(None, None, 5)), PATCH)[0].to(device)
+    images, asked = (torch.from_numpy(values).to(device) for values in (pool.images, unseen.images[::5]))
+    pixels, dtype = Pixels(build_processor().image_mean, build_processor().image_std, device), fast_dtype(device)
+    tower, head = tower.to(device), head.to(device)
+    log(f"{sum(p.numel() for p in tower.parameters()):,} parameters, {args.scenes} scenes, {dtype} on {device}")
     optimizer = torch.optim.AdamW([*tower.parameters(), *head.parameters()], betas=(0.9, 0.98), weight_decay=0.05)
-    groups = [(0, args.scenes, args.wide), (args.scenes, args.scenes, args.close)]
-    mean = 0.0
-    for step, chosen in enumerate(batches(groups, args.steps, args.seed), 1):
+    mean = torch.zeros((), device=device)
+    for step in range(1, args.steps + 1):
+        chosen = torch.from_numpy(draw(args.scenes, args.wide, args.close, args.seed, step))
         with autocast(dtype):
-            told = head(read_patches(tower, pixels(pool.images[chosen])))
+            told = head(read_patches(tower, pixels(images[chosen])))
         loss = patch_loss(told.float(), classes[chosen], outlines[chosen])
         # warm-up, then a cosine to a tenth: the second stage goes on from there
         factor = min(step / 100, 0.1 + 0.45 * (1 + math.cos(math.pi * step / args.steps)))
         update(loss, optimizer, factor, [args.lr])
-        mean += (loss.item() - mean) * max(0.02, 1 / step)
-        if step % 100 == 0:
-            log(f"step {step}: loss {mean:.3f}, {patch_accuracy(tower, head, pixels(unseen.images[::5]), known[::5])}")
+        mean += (loss.detach() - mean) * max(0.02, 1 / step)
+        if step % 100 == 0 or step == args.steps:
+            log(f"step {step}: loss {mean:.3f}, {patch_accuracy(tower, head, pixels(asked), known)}")
             torch.save({"tower": tower.state_dict(), "head": head.state_dict()}, args.out)
 
 
@@ -87,6 +87,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="or cuda")
     return parser.parse_args()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from dialogues import BRIEFLY, CAPTION, DIRECT, Dialogue
 from scene_pool import ScenePool
-from text_pool import Texts, encode, encode_dialogue, pair_pieces
+from text_batches import Texts, encode, encode_dialogue, pair_pieces
 from transformers import PreTrainedTokenizerFast
 
 from flmm.datasets.shapes.captions import caption, text_of

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "scripts/tiny"))
 from dialogues import COLUMNS, INSTRUCTION, ROWS, cell, closeup_dialogue, pair_text, sample_dialogue  # noqa: E402
 from patch_labels import RELATIONS, relations  # noqa: E402
 from scene_pool import closeup_box, make_closeup_pool  # noqa: E402
-from text_pool import ROW, encode, encode_dialogue, pack, pair_pieces, prefix_ids  # noqa: E402
+from text_batches import ROW, Steps, encode, encode_dialogue, pack, pair_pieces, prefix_ids  # noqa: E402
 from tiny_parts import IMAGE_SIDE, build_model, build_processor, build_tokenizer  # noqa: E402
 from tower import Pixels, read_patches  # noqa: E402
 from train_tiny_llava import Trainer  # noqa: E402
@@ -110,13 +110,15 @@ def test_packed_texts_are_read_as_alone(trainer, tokenizer, pool, pictures):
     else:
         turns = [pair_text(pool.scenes[0], int(pool.shown[3]), rng) for _ in range(4)]
         texts, shown = [[encode(tokenizer, pair_pieces(turn)) for turn in turns]], np.array([[0, 3]])
-    batch = pack(prefix, texts, rows=3, pad=tokenizer.pad_token_id, rng=rng)
-    pixels = Pixels(build_processor().image_mean, build_processor().image_std)(pool.images[shown.flatten()])
+    batch = pack(prefix, texts, rows=3, pad=tokenizer.pad_token_id)
+    images = torch.from_numpy(pool.images[shown.flatten()])
+    pixels = Pixels(build_processor().image_mean, build_processor().image_std)(images)
     attend(trainer, "lean", "lean")
     with torch.no_grad():
         features = read_patches(trainer.tower, pixels).unflatten(0, (-1, pictures))
-        logits, labels, where = trainer.read(batch, features)
+        logits = trainer.read(batch, features)
         attend(trainer, "eager", "sdpa")
+        where = torch.stack([batch.spoken // batch.texts[0].numel(), batch.texts.flatten()[batch.spoken]], 1)
         for picture, number in {tuple(w) for w in where.tolist()}:
             ids, said = texts[picture][number]
             one = torch.tensor([prefix + ids.tolist()])
@@ -124,8 +126,23 @@ def test_packed_texts_are_read_as_alone(trainer, tokenizer, pool, pictures):
             rows = [len(prefix) + i for i in range(len(ids) - 1) if said[i + 1]]
             mine = (where[:, 0] == picture) & (where[:, 1] == number)
             assert torch.allclose(logits[mine], alone[rows], atol=1e-5)
-            assert labels[mine].tolist() == ids[1:][said[1:]].tolist()
+            assert batch.labels[mine].tolist() == ids[1:][said[1:]].tolist()
     assert len({tuple(w) for w in where.tolist()}) >= 3
+
+
+def test_a_step_hangs_on_its_number_alone(tokenizer, pool):
+    """So a training can go on at any step, with any number of processes that make texts."""
+    steps = Steps(pool, tokenizer, 144, (2, 1, 1), range(1, 9), seed=0)
+    later = Steps(pool, tokenizer, 144, (2, 1, 1), range(4, 9), seed=0)
+    for mine, other in ((steps[3], later[0]), (steps[7], later[4])):
+        assert (mine.pictures == other.pictures).all()
+        assert (mine.pictures >= 3).tolist() == [False, False, True]
+        for (_, one), (_, two) in zip(vars(mine.single).items(), vars(other.single).items(), strict=True):
+            assert torch.equal(torch.as_tensor(one), torch.as_tensor(two))
+        assert torch.equal(mine.pair[1].ids, other.pair[1].ids)
+        assert (mine.single.texts[:2] >= 0).float().mean() > 0.6  # rows of whole pictures are full
+    assert steps[0].pair is None
+    assert not torch.equal(steps[0].single.ids, steps[1].single.ids)
 
 
 def attend(trainer, language, tower):
