@@ -11,11 +11,12 @@ import sys
 import warnings
 from pathlib import Path
 
-from flmm.compat import cpu, deepspeed, hooks, late, mmcv_ops, runners, transformers
+from flmm.compat import config_text, cpu, deepspeed, hooks, late, mmcv_ops, runners, transformers
 
 ROOT = Path(__file__).resolve().parents[2]
 PATCHES: list[hooks.Patch] = [
     *transformers.PATCHES,
+    *config_text.PATCHES,
     *cpu.PATCHES,
     *runners.PATCHES,
     *late.PATCHES,

@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import entry_points
 
 import pytest
+from mmengine.config import Config
 
 
 def test_mmcv_can_be_imported_before_flmm(tmp_path):
@@ -31,6 +32,12 @@ def test_runners_can_be_imported_in_any_order(order):
     code = f"import {order}, mmengine.runner; from flmm.runner import CustomRunner; print('ready')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.endswith("ready\n"), done.stderr
+
+
+def test_the_text_of_a_config_is_laid_out_once():
+    text = Config({"a": {"b": 1}}).pretty_text
+    assert Config({"a": {"b": 1}}).pretty_text is text
+    assert Config({"a": {"b": 2}}).pretty_text == text.replace("1", "2") == "a = dict(b=2)\n"
 
 
 def test_torch_knows_who_comes_first():
