@@ -1,14 +1,12 @@
 """ReasonSeg and grounded captions from the command line, with the embedded model and two small pictures."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from typed import typed
 
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG
 from flmm.datasets import gcg
@@ -48,23 +46,29 @@ def data(tmp_path_factory):
     return root
 
 
-def run(*words):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
-    command = [sys.executable, *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=900)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a script of `scripts/` from the root of the repository; what it printed."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+
+    def run(script, *words):
+        typed(monkeypatch, ROOT / f"scripts/{script}.py", *words)
+        return capsys.readouterr().out
+
+    return run
 
 
-def evaluate(script, data, output, *more):
-    words = (f"scripts/{script}.py", TINY_CONFIG, "--checkpoint", TINY_CHECKPOINT, "--data-root", data)
-    return run(*words, "--output", output, "--split", "val", *more)
+def words(data, output, *more):
+    fixed = (TINY_CONFIG, "--checkpoint", TINY_CHECKPOINT, "--split", "val")
+    return *fixed, "--data-root", data, "--output", output, *more
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["answer", "question"])
-def test_reason_seg(data, tmp_path, variant):
-    printed = evaluate("multiprocess_eval_reasonseg", data / "ReasonSeg", tmp_path, "--variant", variant)
+def test_reason_seg(run, data, tmp_path, variant):
+    command = ("multiprocess_eval_reasonseg", *words(data / "ReasonSeg", tmp_path, "--variant", variant))
+    printed = run(*command)
     report = json.loads((tmp_path / f"reason_seg_{variant}.json").read_text())
     refined = report["splits"]["val"]["refined"]
     assert [refined[name]["pictures"] for name in ("overall", "short", "long")] == [2, 1, 1]
@@ -74,21 +78,21 @@ def test_reason_seg(data, tmp_path, variant):
     records = [json.loads(file.read_text()) for file in files]
     assert [bool(record["answer"]) for record in records] == [variant == "answer"] * 2
     before = [file.stat().st_mtime_ns for file in files]
-    evaluate("multiprocess_eval_reasonseg", data / "ReasonSeg", tmp_path, "--variant", variant)
+    run(*command)
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
 @pytest.mark.slow
-def test_grounded_captions(data, tmp_path):
+def test_grounded_captions(run, data, tmp_path):
     question = ("--question", "Please give me a description of the image.")
-    printed = evaluate("multiprocess_infer_gcg", data / "GranDf", tmp_path, *question)
+    printed = run("multiprocess_infer_gcg", *words(data / "GranDf", tmp_path, *question))
     assert "scripts/eval_gcg.py --predictions" in printed
     prediction = gcg.read_prediction(tmp_path / "gcg_val/sa_0.json", (144, 144))
     assert prediction.caption
     assert len(prediction.phrases) == len(prediction.masks) > 0
     captions, masks = gcg.annotation_files(data / "GranDf", "val")
-    words = ("--predictions", tmp_path / "gcg_val", "--captions", captions, "--masks", masks, "--similarity", "exact")
-    run("scripts/eval_gcg.py", *words, "--output", tmp_path / "scores.json")
+    files = ("--predictions", tmp_path / "gcg_val", "--captions", captions, "--masks", masks)
+    run("eval_gcg", *files, "--similarity", "exact", "--output", tmp_path / "scores.json")
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert 0 <= scores["recall"] <= scores["recall_fixed"] <= 100
     assert 0 < scores["mIoU"] <= 100

@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 from safetensors.torch import save_file
 from torch.distributed import HashStore
+from typed import typed
 
 from flmm.config import TINY_CONFIG, data_root, read_config
 from flmm.datasets.shapes import make_shapes
@@ -42,23 +43,39 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-def start(script, shapes, checkpoint, output, *arguments, processes=1, **environment):
-    command = [sys.executable]
-    if processes > 1:  # `accelerate launch --cpu` starts one process, whatever it is asked for
-        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command += [f"scripts/{script}.py", CONFIG, "--checkpoint", str(checkpoint)]
-    command += ["--data-root", str(shapes), "--output", str(output), *map(str, arguments)]
+def words(shapes, checkpoint, output, *more):
+    """What follows the name of a script."""
+    return CONFIG, "--checkpoint", checkpoint, "--data-root", shapes, "--output", output, *more
+
+
+def start(script, *words, **environment):
+    """Two processes; `accelerate launch --cpu` starts one, whatever it is asked for."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [f"scripts/{script}.py", *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests/helpers"), "OMP_NUM_THREADS": "1", **environment}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)
 
 
-def launch(*run, processes=1, **options):
-    process = start(*run, processes=processes, **options)
+def launch(script, *words):
+    process = start(script, *words)
     printed = process.communicate(timeout=900)[0]
     assert process.returncode == 0, printed
-    assert printed.count(f"evaluating with {processes} process(es)") == 1, printed
-    return printed
+    assert printed.count("evaluating with 2 process(es)") == 1, printed
+
+
+@pytest.fixture
+def alone(monkeypatch, capsys):
+    """Runs a script in this process, from the root of the repository; what it printed."""
+    monkeypatch.chdir(ROOT)
+
+    def alone(script, *words):
+        typed(monkeypatch, ROOT / f"scripts/{script}.py", *words)
+        printed = capsys.readouterr()
+        assert (printed.out + printed.err).count("evaluating with 1 process(es)") == 1
+        return printed.out
+
+    return alone
 
 
 def children(pid):
@@ -71,16 +88,17 @@ def records(folder):
 
 
 @pytest.mark.slow
-def test_png_is_the_same_with_two_processes_and_after_an_interruption(shapes, checkpoint, tmp_path):
-    run = ("multiprocess_eval_png", shapes, checkpoint)
-    printed = launch(*run, tmp_path / "one")
-    launch(*run, tmp_path / "two", "--limit", 3, processes=2)
-    partial = records(tmp_path / "two/png_val.teacher_forced")
-    assert len(partial) == 3
-    first = tmp_path / "two/png_val.teacher_forced/samples/000000.json"
-    untouched = first.stat().st_mtime_ns
-    launch(*run, tmp_path / "two", "--batch-size", 2, processes=2)
-    assert first.stat().st_mtime_ns == untouched
+def test_png_is_the_same_with_two_processes_killed_in_between(alone, shapes, checkpoint, tmp_path):
+    script, run = "multiprocess_eval_png", (shapes, checkpoint)
+    printed = alone(script, *words(*run, tmp_path / "one"))
+    alone(script, *words(*run, tmp_path / "two", "--limit", 3))
+    assert len(records(tmp_path / "two/png_val.teacher_forced")) == 3
+    samples = tmp_path / "two/png_val.teacher_forced/samples"
+    killed_when(5, samples, start(script, *words(*run, tmp_path / "two"), SECONDS_PER_SAMPLE="0.5"))
+    written = {file: file.stat().st_mtime_ns for file in samples.glob("0*.json")}
+    assert 5 <= len(written) < 3 + VAL
+    launch(script, *words(*run, tmp_path / "two", "--batch-size", 2))
+    assert all(file.stat().st_mtime_ns == changed for file, changed in written.items())
 
     one, two = (records(tmp_path / name / "png_val.teacher_forced") for name in ("one", "two"))
     assert len(one) == 4 * VAL  # a picture has four texts
@@ -98,12 +116,9 @@ def test_png_is_the_same_with_two_processes_and_after_an_interruption(shapes, ch
     assert mask.shape == (one["000000.json"]["height"], one["000000.json"]["width"])
 
 
-@pytest.mark.slow
-def test_two_processes_killed_in_mid_evaluation_go_on_where_they_were(shapes, checkpoint, tmp_path):
-    run = ("multiprocess_eval_png", shapes, checkpoint)
-    samples = tmp_path / "killed/png_val.teacher_forced/samples"
-    process = start(*run, tmp_path / "killed", processes=2, SECONDS_PER_SAMPLE="0.5")
-    while len(list(samples.glob("0*.json"))) < 3:
+def killed_when(number, samples, process):
+    """Kills both processes in mid-evaluation, when there are so many records."""
+    while len(list(samples.glob("0*.json"))) < number:
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.05)
     workers = children(process.pid)
@@ -111,15 +126,6 @@ def test_two_processes_killed_in_mid_evaluation_go_on_where_they_were(shapes, ch
     for pid in (process.pid, *workers):  # torchrun gives its processes sessions of their own
         os.kill(pid, signal.SIGKILL)
     process.communicate()
-    written = {file: file.stat().st_mtime_ns for file in samples.glob("0*.json")}
-    assert 3 <= len(written) < VAL
-    launch(*run, tmp_path / "killed", processes=2)
-    assert all(file.stat().st_mtime_ns == changed for file, changed in written.items())
-    launch(*run, tmp_path / "whole")
-    killed, whole = (tmp_path / name for name in ("killed", "whole"))
-    assert records(killed / "png_val.teacher_forced") == records(whole / "png_val.teacher_forced")
-    metrics = [json.loads((folder / "png.json").read_text())["splits"] for folder in (killed, whole)]
-    assert metrics[0] == metrics[1]
 
 
 def test_the_one_who_is_ready_takes_the_next_sample():
@@ -135,10 +141,10 @@ def test_the_one_who_is_ready_takes_the_next_sample():
 
 
 @pytest.mark.slow
-def test_both_res_protocols(shapes, checkpoint, tmp_path):
-    run = ("multiprocess_eval_refcoco", shapes, checkpoint, tmp_path)
-    launch(*run, "--split", "refcoco_val", "refcocog_test", processes=2)
-    printed = launch(*run, "--split", "refcoco_val", "--concat")
+def test_both_res_protocols(alone, shapes, checkpoint, tmp_path):
+    script, run = "multiprocess_eval_refcoco", (shapes, checkpoint, tmp_path)
+    launch(script, *words(*run, "--split", "refcoco_val", "refcocog_test"))
+    printed = alone(script, *words(*run, "--split", "refcoco_val", "--concat"))
     assert "concat" in printed
     refs = pickle.loads((shapes / "refcoco/refs(unc).p").read_bytes())
     kept = [ref for ref in refs if ref["split"] == "val"]

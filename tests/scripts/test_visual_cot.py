@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from families import picture
+from typed import typed
 
 from flmm.config import TINY_CHECKPOINT, TINY_CONFIG
 from flmm.evaluation.visual_cot import box_scores, cot_metrics
@@ -54,10 +55,14 @@ def benchmark(tmp_path):
     return tmp_path
 
 
-def launch(root, *words):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["scripts/visual_cot/visual_cot_inference.py", TINY_CONFIG, "--checkpoint", TINY_CHECKPOINT]
-    command += ["--benchmark", root / "benchmark", "--image_folder", root / "data", "--save_folder", root, *words]
+def words(root):
+    fixed = (TINY_CONFIG, "--checkpoint", TINY_CHECKPOINT, "--version", "v1", "--discard_sam")
+    return *fixed, "--benchmark", root / "benchmark", "--image_folder", root / "data", "--save_folder", root
+
+
+def launch(script, *words):
+    """With two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -66,8 +71,9 @@ def launch(root, *words):
 
 
 @pytest.mark.slow
-def test_inference(benchmark):
-    printed = launch(benchmark, "--version", "v1", "--discard_sam")
+def test_inference(benchmark, monkeypatch):
+    script = ROOT / "scripts/visual_cot/visual_cot_inference.py"
+    printed = launch(script, *words(benchmark))
     folder = benchmark / f"{Path(TINY_CONFIG).stem}_visual_cot_v1"
     one, two = (json.loads((folder / f"{name}.json").read_text()) for name in ("one", "two"))
     assert [record["question_id"] for record in one + two] == [1, 2, 5]
@@ -78,5 +84,6 @@ def test_inference(benchmark):
     assert "mean of subsets" in printed
     samples = {file: file.stat().st_mtime_ns for file in folder.glob("*/samples/*.json")}
     assert len(samples) == 3
-    launch(benchmark, "--version", "v1", "--discard_sam")
+    monkeypatch.chdir(ROOT)
+    typed(monkeypatch, script, *words(benchmark))
     assert {file: file.stat().st_mtime_ns for file in samples} == samples
