@@ -23,7 +23,7 @@ train_cfg.update(max_epochs=None, max_iters={STEPS})
 optim_wrapper.optimizer.update(lr=1e-2)
 param_scheduler[0].update(start_factor=0.5)
 """
-pytestmark = pytest.mark.usefixtures("quick_collection")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
