@@ -27,6 +27,12 @@ def sample(built):
     return built.sample()
 
 
+@pytest.fixture(scope="module")
+def found(built, sample):
+    """What the model makes of the sample."""
+    return built.model(sample, mode="tensor")
+
+
 def noise(seed):
     pixels = torch.randint(0, 256, (110, 150, 3), generator=torch.Generator().manual_seed(seed))
     return Image.fromarray(pixels.to(torch.uint8).numpy())
@@ -54,9 +60,8 @@ def test_a_bright_square_lights_up_at_its_own_place(built):
         assert all(place.agrees for place in places), [place.score for place in places]
 
 
-def test_channels_are_views_times_layers_times_heads(built, sample):
-    backbone = built.model.backbone
-    maps = built.model(sample, mode="tensor")["mask_attentions"]
+def test_channels_are_views_times_layers_times_heads(built, sample, found):
+    backbone, maps = built.model.backbone, found["mask_attentions"]
     assert maps.shape[:2] == (len(PHRASES), built.family.channels)
     assert backbone.num_channels == built.model.mask_head.in_channels == built.family.channels
     assert maps.shape[-2:] == finest_size(backbone.tokens(sample).views)
@@ -73,7 +78,7 @@ def eager(backbone, sample):
     return tokens, output
 
 
-def test_capture_equals_eager_attention(built, sample):
+def test_capture_equals_eager_attention(built, sample, found):
     model, backbone = built.model, built.model.backbone
     tokens, output = eager(backbone, sample)
     rows = (tokens.mask_ids >= 0).nonzero().flatten()
@@ -88,16 +93,15 @@ def test_capture_equals_eager_attention(built, sample):
         views = fold_rows(weights, tokens.views, resize_to=size)
         layers.append([merge_rows(view, rows_by_phrase(tokens.mask_ids[rows]), merge) for view in views])
     expected = stack_maps([torch.stack(view) for view in zip(*layers, strict=True)], backbone.channel_order)
-    found = model(sample, mode="tensor")
     torch.testing.assert_close(found["mask_attentions"], expected, atol=1e-6, rtol=1e-4)
     hidden = torch.stack([*output.hidden_states[1:-1], output.last_hidden_state])[:, 0, rows]
     hidden = weigh_layers(hidden, model.text_layer_weights)
     torch.testing.assert_close(found["hidden_states"], hidden, atol=1e-4, rtol=1e-4)
 
 
-def test_maps_are_parts_of_a_softmax(built, sample):
+def test_maps_are_parts_of_a_softmax(built, found):
     """Over all keys, not over the image: the words and the prompt take their share."""
-    maps = built.model(sample, mode="tensor")["mask_attentions"]
+    maps = found["mask_attentions"]
     assert (maps >= 0).all()
     if built.family.views == 1:
         shares = maps.sum((-2, -1))
@@ -129,14 +133,14 @@ def test_gradients_reach_every_trainable_parameter_and_nothing_else(built, sampl
     model.zero_grad(set_to_none=True)
 
 
-def test_bfloat16_stays_near_float32(built, sample):
+def test_bfloat16_stays_near_float32(built, sample, found):
     """Bounds and what was measured: docs/numerics.md."""
     rounded = built.load(torch.bfloat16)
     assert rounded.backbone.decoder.dtype == torch.bfloat16
-    exact, found = (model(sample, mode="tensor") for model in (built.model, rounded))
-    error = (found["mask_attentions"] - exact["mask_attentions"]).abs().max() / exact["mask_attentions"].max()
-    difference = (found["pred_masks"].sigmoid() - exact["pred_masks"].sigmoid()).abs().max()
+    other = rounded(sample, mode="tensor")
+    error = (other["mask_attentions"] - found["mask_attentions"]).abs().max() / found["mask_attentions"].max()
+    difference = (other["pred_masks"].sigmoid() - found["pred_masks"].sigmoid()).abs().max()
     print(f"{built.name}: maps {float(error):.4f} of the largest value, coarse probabilities {float(difference):.4f}")
-    assert found["mask_attentions"].isfinite().all()
+    assert other["mask_attentions"].isfinite().all()
     assert 1e-5 < error < (0.02 if built.family.config.startswith("hf.") else 0.1)
     assert difference < 0.05
