@@ -19,6 +19,7 @@ def test_mmcv_can_be_imported_before_flmm(tmp_path):
         _ext.nms()
 
 
+@pytest.mark.slow
 def test_xtuner_can_be_imported_before_flmm(tmp_path):
     """As `xtuner train` does: what it takes from transformers was there until transformers 5."""
     code = "import torch, sys; import xtuner.utils; print('flmm' in sys.modules)"
@@ -26,6 +27,7 @@ def test_xtuner_can_be_imported_before_flmm(tmp_path):
     assert done.stdout.endswith("True\n"), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["flmm.training.resume", "mmdet, flmm.training.resume"])
 def test_runners_can_be_imported_in_any_order(order):
     """A patch of mmengine.runner that imports flmm.runner at once meets flmm's module half imported."""

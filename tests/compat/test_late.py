@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 GROUND = """
@@ -69,6 +71,7 @@ def run(code, *path):
     return subprocess.run([sys.executable, "-c", line + code], capture_output=True, text=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_grounding_imports_no_more_than_it_uses_and_the_rest_is_there():
     result = run(GROUND)
     assert result.stdout.endswith("all there\n"), result.stderr

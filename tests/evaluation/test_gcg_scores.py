@@ -126,6 +126,7 @@ def test_captions_that_agree_score_more(monkeypatch):
     assert "Java" in scores[0][1][0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("java") is None, reason="METEOR needs Java")
 def test_meteor_of_equal_captions():
     references = {i: [text] for i, text in enumerate(("A red cat.", "Two dogs on grass", "The tall tree"))}

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -13,6 +15,7 @@ def run(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 
 
+@pytest.mark.slow
 def test_a_type_is_tried_in_its_process_and_the_result_kept(tmp_path):
     """Qwen3-VL grounds; BLIP-2 has no place for a picture and says so."""
     results, page = tmp_path / "results.json", tmp_path / "page.md"

@@ -379,6 +379,7 @@ def trained(config):
     return read_checkpoint(Path(config.work_dir) / "iter_4.pth")["state_dict"], runner.model
 
 
+@pytest.mark.slow
 def test_a_training_with_a_cache_ends_with_the_same_weights(training, tmp_path, told):
     plain, _ = trained(training("plain"))
     cold, model = trained(training("cold", CACHED))
