@@ -28,8 +28,9 @@ from flmm.config import TINY_CONFIG
 
 DATA = Path("data/shapes")
 FLMM = (sys.executable, "-m", "flmm.cli.main")
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch")  # starts seconds earlier than `accelerate launch`
 LAUNCH = (
-    *("accelerate", "launch", "--num_processes", "1", "--num_machines", "1"),
+    *(*ACCELERATE, "--num_processes", "1", "--num_machines", "1"),
     *("--mixed_precision", "no", "--dynamo_backend", "no"),
 )
 PARTS = ("train", "eval", "pictures", "figures")  # folders of what is made of the data; a name in them says the rest
@@ -220,10 +221,9 @@ class Demo:
 
 def shown(command: Sequence[str]) -> list[str]:
     """A command as a user types it."""
-    words = list(command)
-    if tuple(words[:3]) == FLMM:
-        return ["flmm", *words[3:]]
-    return ["python", *words[1:]] if words[0] == sys.executable else words
+    typed = {FLMM: ["flmm"], ACCELERATE: ["accelerate", "launch"]}
+    start = tuple(command[:3])
+    return [*typed[start], *command[3:]] if start in typed else ["python", *command[1:]]
 
 
 def free_sentence(root: Path) -> tuple[Path, str, list[str]]:

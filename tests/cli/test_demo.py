@@ -29,6 +29,7 @@ def test_demo_runs_and_reuses_what_is_there(tmp_path):
         assert row in first.stdout
 
     assert first.stdout.count("== ") == 13
+    assert first.stdout.count("$ flmm ") == first.stdout.count("$ accelerate launch ") == 6
 
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
