@@ -123,7 +123,8 @@ def by_shape(args: argparse.Namespace, name: str, shape: str) -> Report:
     if name == "memory":
         return memory.check(options(args, memory, size))
     if name == "texts":
-        return batch.measured(options(args, batch, [*size, "--sizes", "1", "4"]))
+        texts = ["--sizes", "1", "2", "--longest", "40"] if args.tiny else ["--sizes", "1", "4"]
+        return batch.measured(options(args, batch, [*size, *texts]))
     settings = options(args, step, size)
     return with_share(step.measured(settings), settings)
 

@@ -25,7 +25,9 @@ from measure import Ratio, Report, options
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-TASKS = ("encode image", "one global attention", "decode 32 boxes", "automatic masks 8 x 8")
+TASKS = ("encode image", "one global attention", "decode boxes", "automatic masks")
+BOXES, POINTS = 32, 8  # how many are decoded, and how many a side; fewer for a try
+TINY_BOXES, TINY_POINTS = 4, 2
 # As small as both packages build one; its pictures have 1,024 pixels as all of theirs.
 TINY = {
     "encoder_embed_dim": 32,
@@ -93,7 +95,7 @@ def measure(args: argparse.Namespace, side: str, task: str) -> dict[str, float]:
     with torch.autocast(args.device.split(":")[0], torch.bfloat16, enabled=args.dtype == "bfloat16"):
         if args.compile and side == "ours":
             sam.image_encoder.compile()
-        work = prepare(package, sam, task)
+        work = prepare(package, sam, task, *((TINY_BOXES, TINY_POINTS) if args.model == "tiny" else (BOXES, POINTS)))
         if args.compile:
             work()
         before = peak(args.device)
@@ -149,7 +151,7 @@ def load_official() -> ModuleType:
     return module
 
 
-def prepare(package: ModuleType, sam: torch.nn.Module, task: str):
+def prepare(package: ModuleType, sam: torch.nn.Module, task: str, count: int, points: int):
     """What is timed, as a function without arguments."""
     side = sam.image_encoder.img_size
     if task == TASKS[0]:
@@ -162,12 +164,12 @@ def prepare(package: ModuleType, sam: torch.nn.Module, task: str):
         return lambda: attention(grid)
     if task == TASKS[2]:
         embedding = torch.randn(1, 256, side // 16, side // 16, device=sam.device)
-        boxes = torch.rand(32, 4, device=sam.device) * side
+        boxes = torch.rand(count, 4, device=sam.device) * side
         pe = sam.prompt_encoder.get_dense_pe()
         return lambda: sam.mask_decoder(embedding, pe, *sam.prompt_encoder(None, boxes, None), False)
     sam.image_encoder = Embedding(side)  # what is timed is the rest
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    generator = package.SamAutomaticMaskGenerator(sam, points_per_side=8)
+    generator = package.SamAutomaticMaskGenerator(sam, points_per_side=points)
     return lambda: generator.generate(image)
 
 

@@ -8,10 +8,13 @@ import pytest
 
 
 def typed(patch: pytest.MonkeyPatch, module: str | Path, *words: object) -> None:
-    """Run a module, or a script by its path, with these words behind its name."""
+    """Run a module, or a script by its path, with these words behind its name; its exit status has to be 0."""
     patch.setattr(sys, "argv", [str(module), *map(str, words)])
     run = runpy.run_path if str(module).endswith(".py") else runpy.run_module
-    run(str(module), run_name="__main__")
+    try:
+        run(str(module), run_name="__main__")
+    except SystemExit as ended:
+        assert not ended.code  # noqa: PT017  not every command ends with one
 
 
 def without_waiting(patch: pytest.MonkeyPatch) -> None:

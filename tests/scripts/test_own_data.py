@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typed import typed, without_waiting
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,20 +49,12 @@ def test_the_page_ends_with_a_head_and_a_picture(walked):
 
 
 @pytest.mark.slow
-def test_training_leaves_the_LMM_as_it_is(walked):
+def test_training_leaves_the_LMM_as_it_is(walked, monkeypatch, capsys):
     folder, _ = walked
-    script = [
-        sys.executable,
-        "scripts/check_frozen.py",
-        "configs/own/frozen_tiny_llava_own.py",
-        "--max-new-tokens",
-        "5",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    (folder / "prompts.txt").write_text("What is it?\n")
-    for more in (["--steps", "2"], ["--checkpoint", "work_dirs/own/iter_60.pth", "--prompts", "prompts.txt"]):
-        done = subprocess.run(
-            [*script, *more], cwd=folder, env=environment, text=True, capture_output=True, timeout=900
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        assert "the LMM is untouched" in done.stdout
+    monkeypatch.chdir(folder)
+    without_waiting(monkeypatch)
+    Path("prompts.txt").write_text("What is it?\n")
+    config = ("configs/own/frozen_tiny_llava_own.py", "--max-new-tokens", 5)
+    for more in (("--steps", 2), ("--checkpoint", "work_dirs/own/iter_60.pth", "--prompts", "prompts.txt")):
+        typed(monkeypatch, "scripts/check_frozen.py", *config, *more)
+        assert "the LMM is untouched" in capsys.readouterr().out
