@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -62,14 +61,7 @@ def steps(folder):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain") / "run"
-    train(*XTUNER, *toy(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def deepspeed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("deepspeed") / "run"
-    train(*FLMM, *toy(folder, "--deepspeed", "deepspeed_zero2"))
+    train(*FLMM, *toy(folder))
     return folder
 
 
@@ -115,36 +107,8 @@ def test_a_run_that_is_asked_to_end_ends_its_training(processes, number, tmp_pat
         assert len(re.findall(said, printed)) == 1, printed
 
 
-def test_deepspeed_saves_the_head_alone_and_close_to_the_plain_run(plain, deepspeed):
-    """DeepSpeed trains in bf16 with float32 copies; the head moves by 2e-3, they differ by half of that."""
-    head, expected = read_head(deepspeed / "iter_32.pth"), read_head(plain / "iter_32.pth")
-    assert set(head) == {"head.weight", "head.bias", "unused"}
-    for name, value in head.items():
-        assert value.dtype == torch.float32
-        assert torch.allclose(value, expected[name], atol=1.2e-3), name
-    start = read_head(deepspeed / "iter_5.pth")["head.weight"]
-    assert not torch.equal(start, head["head.weight"])
-
-
-def test_a_deepspeed_run_resumes_exactly(deepspeed, tmp_path):
-    folder = tmp_path / "again"
-    shutil.copytree(deepspeed / "iter_20.pth", folder / "iter_20.pth")
-    words = toy(folder, "--deepspeed", "deepspeed_zero2", "--resume", folder / "iter_20.pth")
-    train(*FLMM, *words)
-    assert steps(folder) == steps(deepspeed)[20:]
-    final, expected = (read_head(path / "iter_32.pth") for path in (folder, deepspeed))
-    assert all(torch.equal(final[name], expected[name]) for name in expected)
-
-
-def test_a_crash_is_seen_in_the_exit_status_of_flmm_train(tmp_path):
-    process = launch(*FLMM, *toy(tmp_path / "nan", **{"model.poison": "007.jpg"}))
-    output = process.communicate(timeout=900)[0]
-    assert process.returncode != 0
-    assert "sample: 007.jpg" in output
-
-
-def test_two_deepspeed_processes_train(deepspeed, tmp_path):
+def test_two_deepspeed_processes_train(tmp_path):
     """The third launch form."""
     train(*XTUNER, *toy(tmp_path / "two", "--deepspeed", "deepspeed_zero2"), processes=2)
     assert len(steps(tmp_path / "two")) == 2 * 16  # each process sees half of the data
-    assert set(read_head(tmp_path / "two/iter_16.pth")) == set(read_head(deepspeed / "iter_32.pth"))
+    assert set(read_head(tmp_path / "two/iter_16.pth")) == {"head.weight", "head.bias", "unused"}
