@@ -67,6 +67,20 @@ def test_a_strangers_folder_is_never_replaced(tmp_path):
     assert (tmp_path / "photo.jpg").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("mine", ["notes.txt", "val2017/photo.jpg", "annotations/png_coco_val2017.json"])
+def test_files_that_a_user_added_or_changed_are_never_deleted(tmp_path, mine):
+    root = make_shapes(tmp_path / "s", train=1, val=3, workers=1)
+    (root / mine).write_text("mine")
+    make_shapes(root, train=1, val=3, workers=1)
+    with pytest.raises(FileExistsError, match=rf"1 files there .*\({mine}\)\. Move them away") as error:
+        make_shapes(root, train=2, val=3, workers=1)
+    assert "train 1, val 3" in str(error.value)
+    assert (root / mine).read_text() == "mine"
+    (root / mine).unlink()
+    make_shapes(root, train=2, val=3, workers=1)
+    assert len(list((root / "train2017").iterdir())) == 2
+
+
 @pytest.mark.parametrize(("train", "val"), [(0, 3), (1, 2)])
 def test_too_few_images_are_refused(tmp_path, train, val):
     with pytest.raises(ValueError, match="training and 3 to"):

@@ -34,6 +34,8 @@ def make_shapes(
 ) -> Path:
     """Make the shapes data set, or keep it when it is there already with the same parameters.
 
+    One with other parameters is replaced; its manifest lists the files that may go.
+
     Args:
         out: Folder to make. It appears only when complete.
         train: Number of training pictures.
@@ -46,7 +48,7 @@ def make_shapes(
 
     Raises:
         ValueError: There are fewer than one training or three validation pictures, or too many.
-        FileExistsError: `out` exists and was not made by this function.
+        FileExistsError: `out` holds files that this function did not write, or that were changed since.
     """
     out = Path(out)
     if not (1 <= train <= _VAL_OFFSET and 3 <= val <= _VAL_OFFSET):
@@ -70,7 +72,28 @@ def _is_complete(out: Path, manifest: dict) -> bool:
     path = out / MANIFEST
     if not path.is_file():
         raise FileExistsError(f"{out} exists and holds no {MANIFEST}: not a shapes data set. Choose another folder.")
-    return json.loads(path.read_text()) == manifest
+    before = json.loads(path.read_text())
+    written = before.pop("files", {})
+    if before == manifest:
+        return True
+    kept = {name: size for name, size in _sizes(out).items() if written.get(name) != size}
+    if foreign := sorted(kept.keys() - {MANIFEST}):
+        raise FileExistsError(
+            f"{out} holds a data set with other numbers ({_numbers(before)}; asked for: {_numbers(manifest)}), and it "
+            f"cannot be replaced: {len(foreign)} files there were not written by `flmm data shapes`, or changed since "
+            f"({', '.join(foreign[:3])}{', ...' if foreign[3:] else ''}). Move them away, or choose another folder"
+        )
+    return False
+
+
+def _sizes(root: Path) -> dict[str, int]:
+    """The bytes of each file, by its path below the root."""
+    files = sorted(path for path in root.rglob("*") if not path.is_dir())
+    return {path.relative_to(root).as_posix(): path.lstat().st_size for path in files}
+
+
+def _numbers(manifest: dict) -> str:
+    return ", ".join(f"{name} {manifest.get(name)}" for name in ("train", "val", "seed", "format"))
 
 
 def _write(root: Path, manifest: dict, workers: int | None) -> None:
@@ -87,7 +110,7 @@ def _write(root: Path, manifest: dict, workers: int | None) -> None:
     talk_files.write_viscot(root, splits["val"])
     talk_files.write_reasonseg(root, splits)
     talk_files.write_gcg(root, splits)
-    (root / MANIFEST).write_text(json.dumps(manifest))
+    (root / MANIFEST).write_text(json.dumps({**manifest, "files": _sizes(root)}))
 
 
 def _draw_split(root: Path, split: str, first_seed: int, count: int, executor: Executor) -> list[Picture]:
