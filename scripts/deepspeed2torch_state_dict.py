@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from pathlib import Path
+
+from flmm.cli.script import run_script
 
 
 def main() -> None:
@@ -13,9 +14,10 @@ def main() -> None:
     from safetensors.torch import save
 
     from flmm.checkpoint import part_name, publish, read_head, save_atomically
+    from flmm.outputs import in_folder
 
+    in_folder(args.output, args.checkpoint)
     head = {name: value.contiguous() for name, value in read_head(args.checkpoint).items()}
-    Path(args.output).parent.mkdir(parents=True, exist_ok=True)
     if args.output.endswith(".safetensors"):
         part_name(args.output).write_bytes(save(head))
         publish(part_name(args.output), args.output)
@@ -26,4 +28,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from flmm.cli.ground import in_folder
 from flmm.evaluation.gcg_scores import METRICS, evaluate_gcg
 from flmm.evaluation.records import write_json
 from flmm.evaluation.tables import print_table
+from flmm.outputs import in_folder
 
 
 def main() -> int:
@@ -20,7 +20,8 @@ def main() -> int:
     add("--output", help="JSON file for the scores")
     args = parser.parse_args()
     try:
-        output = args.output and in_folder(args.output)
+        read = (args.captions, args.masks, *Path(args.predictions).glob("*.json"))
+        output = args.output and in_folder(args.output, *read)
         scores, remarks = evaluate_gcg(args.predictions, args.captions, args.masks, args.similarity)
     except (ValueError, FileNotFoundError) as error:
         print(f"eval_gcg.py: {error}", file=sys.stderr)

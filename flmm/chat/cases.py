@@ -174,6 +174,11 @@ def run_cases(
         yield record
 
 
+def picture_file(out: Path, case: Case) -> Path:
+    """Where the drawing of a case goes."""
+    return out / "pictures" / f"{case.id}.png"
+
+
 def _run(
     model: GroundingModel, case: Case, root: Path, out: Path, max_new_tokens: int, low_iou: float
 ) -> dict[str, Any]:
@@ -191,7 +196,7 @@ def _run(
     record["grounded"] = [asdict(one) | {"phrase": one.phrase._asdict()} for one in reply.grounded]
     record["iou"], more = box_tags(grounding, case.expected_bbox, low_iou)
     if grounding is not None:
-        grounding.draw().save(out / "pictures" / f"{case.id}.png")
+        grounding.draw().save(picture_file(out, case))
     if case.enable_roi and phrases:
         look = chat.look(phrase=phrases[0], max_new_tokens=max_new_tokens)
         record["look"] = {"box": look.box, "answer": look.second.text}

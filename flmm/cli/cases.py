@@ -31,22 +31,26 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from flmm.api import load
-    from flmm.chat.case_report import PAGE, make_report, read_report, write_report
-    from flmm.chat.cases import read_cases, run_cases
+    from flmm.chat.case_report import PAGE, REPORT, make_report, read_report, write_report
+    from flmm.chat.cases import picture_file, read_cases, run_cases
     from flmm.config import sample_settings
     from flmm.evaluation.identity import model_identity
     from flmm.evaluation.tables import print_table
+    from flmm.outputs import apart
 
     if args.limit is not None and args.limit < 1:
         raise ValueError(f"--limit {args.limit}: ask at least 1 case")
     cases = read_cases(args.manifest)[: args.limit]
     old = None if args.compare is None else read_report(args.compare)
     out = Path(args.out or Path("work_dirs/cases", Path(args.manifest).stem))
+    root = Path(args.manifest).parent
+    read = [args.manifest, *(root / case.image_path for case in cases)]
+    apart([out / REPORT, *(picture_file(out, case) for case in cases)], read)
     model = load(args.config, args.checkpoint, args.device)
     config, head = model.config, model.checkpoint
     identity = model_identity(config.to_dict()["model"], sample_settings(config), head)
     setup = {"config": args.config, "checkpoint": None if head is None else str(head), **identity}
-    work = run_cases(model, cases, Path(args.manifest).parent, out, setup, args.max_new_tokens, args.iou)
+    work = run_cases(model, cases, root, out, setup, args.max_new_tokens, args.iou)
     records = list(tqdm(work, total=len(cases), desc="cases"))
     report = make_report(records, {"manifest": args.manifest, **setup}, old)
     write_report(report, out)

@@ -10,9 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flmm.cli.ground import doubt, writable
+from flmm.cli.ground import doubt
 from flmm.cli.model_options import add_model_options
 from flmm.cost import Cost, measured
+from flmm.outputs import apart, writable
 
 if TYPE_CHECKING:
     from flmm.chat import Conversation, Reply
@@ -48,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--json and --ground are for scripts: give a --question with them")
     if not all(question.strip() for question in args.question or ()):
         raise ValueError("a --question is empty: ask something about the picture")
+    if args.ground is not None and not args.json:
+        apart([drawing(args)], args.image)
     pictures = [as_picture(path) for path in args.image]  # errors in what was typed come before the model is loaded
     with contextlib.redirect_stdout(sys.stderr):  # what loading reports is no part of the answer
         chat = load(args.config, args.checkpoint, args.device).chat(pictures, system=args.system)
@@ -57,6 +60,11 @@ def run(args: argparse.Namespace) -> int:
         Session(chat, Path(args.out), args.max_new_tokens).run()
         return 0
     return answer(chat, args)
+
+
+def drawing(args: argparse.Namespace) -> Path:
+    """Where --ground draws."""
+    return Path(args.out, "grounding.png")
 
 
 def answer(chat: Conversation, args: argparse.Namespace) -> int:
@@ -90,7 +98,7 @@ def ground(reply: Reply, args: argparse.Namespace) -> str | None:
         if wanted := args.ground or (args.ground is not None and reply.phrases()):
             grounding = reply.ground(wanted)
             if not args.json:
-                grounding.draw().save(writable(Path(args.out, "grounding.png")))
+                grounding.draw().save(writable(drawing(args)))
     except ValueError as error:
         return str(error)
     return None

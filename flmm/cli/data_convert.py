@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from flmm.datasets.own.convert import coco, folders, label_studio, tools
 from flmm.datasets.own.convert.lines import Line, Notes, write_lines
+from flmm.outputs import apart
 
 Convert = Callable[[argparse.Namespace, Notes], Iterator[Line]]
 
@@ -78,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("format", choices=list(FORMATS), help="what SOURCE is")
     add("source", type=Path, help=formats)
     add("--out", type=Path, required=True, help="JSON Lines file to write")
+    add("--overwrite", action="store_true", help="replace the file of --out when it exists")
     add("--root", type=Path, help="folder that its paths start from [that of --out]")
     add("--images", type=Path, help="folder of the pictures")
     add("--captions", type=Path, help="coco: captions_*.json")
@@ -92,12 +94,16 @@ def run(args: argparse.Namespace) -> int:
     """Convert, and say what was left out.
 
     Raises:
+        FileExistsError: The file to write exists.
         FileNotFoundError: A file is missing.
         ValueError: An option is missing, or a file cannot be used.
     """
     chosen = FORMATS[args.format]
     if missing := [f"--{name}" for name in chosen.needs if getattr(args, name) is None]:
         raise ValueError(f"{args.format} needs {', '.join(missing)}: SOURCE is {chosen.source}")
+    apart([args.out], filter(None, [args.source, args.captions, args.panoptic, args.refs]))
+    if args.out.exists() and not args.overwrite:
+        raise FileExistsError(f"{args.out} exists, and may hold your edits: name another file, or add --overwrite")
     notes, root = Notes(), args.root or args.out.parent
     count = write_lines(_named(chosen.convert(args, notes), args.source), args.out, root, notes)
     print(f"{args.out}: {count} lines")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,13 +59,14 @@ def run(args: argparse.Namespace) -> int:
     from flmm.evaluation.records import write_json
     from flmm.evaluation.tables import print_table
     from flmm.export import as_coco, as_entry, save_masks
+    from flmm.outputs import in_folder, writable
 
     device = usable_device(args.device)
     picture = as_picture(args.image)  # errors in what was typed come before the model is loaded
     phrases = args.phrase or [args.text]
     find_phrases(args.text, phrases)
-    out = writable(args.out or "grounding.png")
-    npz, coco = (file and in_folder(file) for file in (args.npz, args.coco))
+    out = writable(args.out or "grounding.png", args.image)
+    npz, coco = (file and in_folder(file, args.image) for file in (args.npz, args.coco))
     grounding = load(args.config, args.checkpoint, device).ground(picture, args.text, phrases).at(args.threshold)
     if npz:  # what took long comes first: a drawing may fail
         save_arrays(grounding, npz)
@@ -100,38 +100,6 @@ def rows(grounding: Grounding) -> list[list[object]]:
 def doubt(presence: float) -> str:
     """What is written behind a phrase that the LMM would hardly say of the picture; nothing behind others."""
     return " (perhaps not in the picture)" if presence < UNLIKELY else ""
-
-
-def writable(path: str | Path) -> Path:
-    """A path for a picture, its folder made.
-
-    Raises:
-        ValueError: When its ending is no format that PIL writes, or its folder cannot be written.
-    """
-    from PIL import Image
-
-    path = Path(path)
-    try:  # of some formats PIL only knows the name, others take no colours
-        Image.new("RGB", (1, 1)).save(io.BytesIO(), Image.registered_extensions()[path.suffix.lower()])
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"cannot write a picture to {path}: end it in .png or .jpg") from error
-    return in_folder(path)
-
-
-def in_folder(path: str | Path) -> Path:
-    """A path for a file, its folder made.
-
-    Raises:
-        ValueError: When that folder cannot be made or written.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: no folder {path.parent} ({error}); choose another one") from error
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"cannot write {path}: it is a folder, or {path.parent} is read-only; choose another name")
-    return path
 
 
 def save_arrays(grounding: Grounding, path: str | Path) -> None:

@@ -43,16 +43,19 @@ def ground_folder(args: argparse.Namespace) -> int:
         0, or 1 when a picture could not be grounded.
 
     Raises:
+        FileExistsError: When results would replace other files.
         FileNotFoundError: When pictures, config or checkpoint do not exist.
         ValueError: When a text or phrase cannot be used, or results cannot be written.
     """
     from flmm.api import load, usable_device
-    from flmm.cli.ground import in_folder
+    from flmm.outputs import apart, in_folder
 
     device = usable_device(args.device)
     folder, out = Path(args.image), Path(args.out or "grounding")
     tasks = read_tasks(folder, args.text, args.phrase or [], args.text_file)
-    in_folder(out / "records/first.json")
+    read = [folder, *filter(None, [args.text_file]), *(folder / task.image for task in tasks)]
+    apart([out, *filter(None, [args.masks, args.coco])], read)
+    _claim(out, tasks)
     if args.coco:
         in_folder(args.coco)
     settings = _settings(args)
@@ -67,6 +70,21 @@ def ground_folder(args: argparse.Namespace) -> int:
     failed = len(tasks) - len(entries)
     print(f"{len(entries)} texts grounded, {failed} failed: drawings and results.jsonl are in {out}")
     return int(failed > 0)
+
+
+def _claim(out: Path, tasks: list[Task]) -> None:
+    """Take a folder for results; its `records` say that it is one.
+
+    Raises:
+        FileExistsError: When it is none, and holds files with the names of results.
+        ValueError: When it cannot be written.
+    """
+    from flmm.outputs import in_folder
+
+    results = [out / "results.jsonl", *(out / f"{task.name}.png" for task in tasks)]
+    if not (out / "records").is_dir() and (found := [file.name for file in results if file.exists()]):
+        raise FileExistsError(f"{out} holds {found[0]}, which `flmm ground` did not write: name another --out")
+    in_folder(out / "records/first.json")
 
 
 def _ground_all(model: Any, folder: Path, out: Path, tasks: list[Task], settings: dict[str, Any]) -> None:

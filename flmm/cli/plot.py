@@ -135,9 +135,9 @@ def draw_lengths(args: argparse.Namespace) -> None:
 
 def draw_worst(args: argparse.Namespace) -> None:
     """Writes the contact sheet."""
-    from flmm.cli.ground import writable
     from flmm.evaluation.drawings import save_picture
     from flmm.evaluation.plots.sheet import draw_worst
+    from flmm.outputs import writable
 
     out = writable(args.out)
     save_picture(draw_worst(args.records, args.images, args.number, args.masks, args.columns), out)
@@ -146,10 +146,10 @@ def draw_worst(args: argparse.Namespace) -> None:
 
 def draw_compare(args: argparse.Namespace) -> None:
     """Writes the comparison, and the phrases that changed most where they are asked for."""
-    from flmm.cli.ground import writable
     from flmm.evaluation.drawings import save_picture
     from flmm.evaluation.plots.compare import draw_changes, draw_comparison, run_names
     from flmm.evaluation.records import read_records
+    from flmm.outputs import writable
 
     folders = (args.records, args.others)
     names = run_names(folders)

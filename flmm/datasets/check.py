@@ -4,12 +4,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from flmm.cli.ground import writable
 from flmm.console import show
 from flmm.datasets.check_benchmarks import LAYOUTS, is_grandf
 from flmm.datasets.check_parts import PARTS, Report
 from flmm.datasets.own.check import check_file
 from flmm.datasets.shapes import MANIFEST
+from flmm.outputs import writable
 
 SHAPES = "shapes"  # name of its folder in data
 

@@ -40,6 +40,7 @@ from flmm.datasets.annotations import share_with_workers
 from flmm.evaluation import BoxMetric, PNGMetric, RESMetric
 from flmm.evaluation.identity import data_identity, model_identity
 from flmm.evaluation.records import KINDS, Record, RecordStore, phrase_records, write_json
+from flmm.outputs import apart
 
 Metrics = dict[str, Any]
 Evaluate = Callable[[Sequence[Any]], list[Record]]
@@ -94,6 +95,7 @@ class Evaluation:
 
     Raises:
         FileNotFoundError: When data or weights are missing.
+        ValueError: When the folder is that of the data.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Evaluation:
         if files is not None:
             _find(files, root, args.split)
         self.folder = Path(args.output or _default_output(args))
+        apart([self.folder], [root])
         set_seed(0)  # a head without checkpoint must be the same in every process
         self.model = build_model(self.config, args.checkpoint, self.accelerator.device)
         self._queues = 0

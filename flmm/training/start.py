@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flmm.checkpoint import latest_checkpoint
-from flmm.cli.ground import in_folder
+from flmm.outputs import in_folder
 from flmm.paths import locate_all
 from flmm.training.check_config import check_config, check_options, read_by_runner
 from flmm.training.named_files import check_files

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import flmm
 from flmm.api import as_picture
-from flmm.cli.ground import rows, writable
+from flmm.cli.ground import rows
 from flmm.cli.script import run_script
 from flmm.evaluation.tables import print_table
+from flmm.outputs import writable
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.all and args.phrase:
         parser.error("--all masks every phrase: leave --phrase out")
 
-    out = writable(args.out)
+    out = writable(args.out, args.image)
     picture = as_picture(args.image)  # errors in what was typed come before the model is loaded
     model = flmm.load(args.config, args.checkpoint)
     reply = model.chat(picture).ask(args.text, args.max_new_tokens)

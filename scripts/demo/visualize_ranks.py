@@ -16,8 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import rankdata, spearmanr
 
-from flmm.cli.ground import writable
 from flmm.evaluation.tables import print_table
+from flmm.outputs import writable
 
 SIDES = ("chat", "grounding")
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", default="ranks.png", help="picture to write [%(default)s]")
     args = parser.parse_args(argv)
     try:
-        out, results = writable(args.out), [read(Path(path)) for path in args.results]
+        out, results = writable(args.out, *args.results), [read(Path(path)) for path in args.results]
         ranks = {side: mean_ranks([result[side] for result in results], args.results, side) for side in SIDES}
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))

@@ -15,6 +15,7 @@ from flmm.evaluation.records import write_json
 from flmm.evaluation.run import Evaluation
 from flmm.evaluation.tables import print_table
 from flmm.evaluation.visual_cot import cot_metrics, cot_records
+from flmm.outputs import apart
 
 COLUMNS = ("items", "exact", "anls", "token_f1", "yes_no", "box_iou", "box_acc50", "pointing")
 
@@ -56,6 +57,7 @@ def main() -> None:
     for file in subsets(args):
         items = read_items(file)[:: 50 if args.debug else 1]
         questions[file] = list(zip(items, picture_files(items, args.data_root), strict=True))
+    apart([args.output], [args.benchmark])
     evaluation = Evaluation(args)
     model = GroundingModel(evaluation.model, SampleBuilder(**sample_settings(evaluation.config)))
     prompts = CotPrompts.from_config(evaluation.config)

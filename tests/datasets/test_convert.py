@@ -38,7 +38,7 @@ def save(path, content):
 def convert(folder, *words):
     """Entries, and pixels of each phrase, of what the command writes."""
     out = folder / "data.jsonl"
-    assert main(["data", "convert", *map(str, words), "--out", str(out)]) == 0
+    assert main(["data", "convert", *map(str, words), "--out", str(out), "--overwrite"]) == 0
     assert not [f for f in check_file(out).findings if f.state == "broken"]
     entries = [parse(line) for _, _, line in read_lines(out)]
     opened = [open_entry(entry, folder) for entry in entries]

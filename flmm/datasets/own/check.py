@@ -14,6 +14,7 @@ from flmm.datasets.own.dataset import check_new
 from flmm.datasets.own.entries import Entry, parse, read_lines
 from flmm.datasets.own.pictures import open_entry
 from flmm.evaluation.drawings import colour_of, font, overlay
+from flmm.outputs import apart
 
 SHOWN = 100  # faults that are listed one by one
 TILE, TEXT, COLUMNS, TILES = 320, 84, 4, 12
@@ -41,6 +42,7 @@ def check_file(file: str | Path, root: str | Path | None = None, sheet: str | Pa
 
     Raises:
         FileNotFoundError: No such file.
+        ValueError: The sheet is one of the pictures.
     """
     file, report = Path(file), Report()
     base = file.parent if root is None else Path(root)
@@ -59,6 +61,7 @@ def check_file(file: str | Path, root: str | Path | None = None, sheet: str | Pa
             tiles.append(_tile(entry, image, masks))
     _counts(file, seen, faults, report)
     if sheet and tiles:
+        apart([sheet], [file, *(base / one.picture for one in seen)])
         _sheet(tiles).save(sheet)
         report.ok(sheet, f"contact sheet of the first {len(tiles)} sound lines")
     return report

@@ -11,6 +11,7 @@ from PIL import Image
 
 from flmm.checkpoint import part_name, publish
 from flmm.evaluation.drawings import COLOURS, Colour
+from flmm.outputs import in_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,14 +73,10 @@ def figure_path(path: str | Path) -> Path:
     """
     from matplotlib.backend_bases import FigureCanvasBase
 
-    path, known = Path(path), FigureCanvasBase.get_supported_filetypes()
-    if path.suffix[1:].lower() not in known:
+    known = FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix[1:].lower() not in known:
         raise ValueError(f"cannot write a figure to {path}: end it in .png, .svg or .pdf")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: no folder {path.parent} ({error}); choose another one") from error
-    return path
+    return in_folder(path)
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
