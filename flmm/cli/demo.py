@@ -1,7 +1,7 @@
 """The main job with the tiny model: make data, train a head, evaluate it, ground, ask and look again, write a report.
 
-Every step is a command that a user would type. What it makes is kept for the next demo of the same length, config, LMM
-and data; a demo of others replaces it.
+Every step is a command that a user would type. What it makes is kept, so the same command goes on where an earlier one
+stopped. A folder holds one demo: one of another length, config, LMM or number of pictures needs another --output.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import json
 import os
 import re
 import shlex
-import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
@@ -45,12 +45,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `flmm demo`."""
     parser.add_argument("--output", default="work_dirs/demo", help="folder for everything but data [%(default)s]")
     parser.add_argument("--iterations", type=int, default=ITERATIONS, help="length of the training [%(default)s]")
-    parser.add_argument("--pictures", type=int, help="train on this many pictures only, to try the demo itself")
+    parser.add_argument(
+        "--pictures", type=int, help=f"train on this many pictures only, to try the demo; they replace those in {DATA}"
+    )
     parser.add_argument("--limit", type=int, help="evaluate only this many pictures of each split")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the demo; returns 0, or the exit status of the step that failed."""
+    """Runs the demo; returns 0, or the exit status of the step that failed.
+
+    Raises:
+        FileNotFoundError: Outside of the repository.
+        FileExistsError: When the folder holds another demo, or something else.
+    """
     if not Path(TINY_CONFIG).is_file():
         raise FileNotFoundError(f"{TINY_CONFIG} is not here: run `flmm demo` from the root of the repository")
     try:
@@ -58,6 +65,9 @@ def run(args: argparse.Namespace) -> int:
     except subprocess.CalledProcessError as error:
         print(f"flmm demo: this step failed: {shlex.join(error.cmd)}\n{error.stderr or ''}", file=sys.stderr)
         return error.returncode if error.returncode > 0 else 1
+    except KeyboardInterrupt:
+        print("\nflmm demo: stopped; the same command continues where it stopped", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -90,15 +100,15 @@ class Demo:
         """All steps, in order."""
         start = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        times = self.folder / "steps.json"  # seconds and command by title, of this run or of an earlier one
+        self.claim()
+        times = self.folder / "steps.json"  # seconds by command, of this run or of an earlier one
         self.follow(self.data_step(), times)  # always: it makes what is missing
-        self.drop_outdated()
         for step in self.steps():
             if not step.makes.is_file():
                 self.follow(step, times)
         made = self.made()
         show(made)
-        report = write_report(made, self.folder / "report.html", json.loads(times.read_text()))
+        report = write_report(made, self.folder / "report.html", self.seconds(times))
         print(f"report: {report}\npictures: {self.folder / 'pictures'}")
         print(f"wall time: {minutes(time.monotonic() - start)}")
 
@@ -114,37 +124,42 @@ class Demo:
         if status := _run(step):
             raise subprocess.CalledProcessError(status, command, stderr=_tail(step.log) if step.log else None)
         before = json.loads(times.read_text()) if times.is_file() else {}
-        times.write_text(json.dumps({**before, step.title: [time.monotonic() - start, shlex.join(command)]}))
+        times.write_text(json.dumps({**before, shlex.join(command): time.monotonic() - start}))
 
-    def drop_outdated(self) -> None:
-        """Remove what an earlier run made of another config, LMM, data or length; all that is there is up to date.
+    def seconds(self, times: Path) -> dict[str, float]:
+        """The seconds of this demo's commands; the file may have those of another --limit too."""
+        known = json.loads(times.read_text())
+        commands = [shlex.join(shown(step.command)) for step in (self.data_step(), *self.steps())]
+        return {command: known[command] for command in commands if command in known}
+
+    def claim(self) -> None:
+        """Take the folder for this demo, and say of what it is.
 
         Raises:
-            FileExistsError: When the folder holds something else under a name that the demo writes.
+            FileExistsError: When it holds another demo, or something else under a name that the demo writes.
         """
-        note = self.folder / "made_of"
-        manifest = str(DATA / "manifest.json")
-        made_of = f"{_hash(TINY_CONFIG, 'configs/_base_', 'checkpoints/tiny_llava', manifest)} {self.iterations}"
-        outdated = [self.folder / name for name in PARTS if (self.folder / name).exists()]
-        if note.is_file() and note.read_text() == made_of:
-            return
-        if outdated and not note.is_file():
-            raise FileExistsError(f"{outdated[0]} was not made by this demo: name another folder with --output")
-        for folder in outdated:
-            shutil.rmtree(folder)
+        from flmm.datasets.shapes.files import FORMAT
+
+        note, pictures = self.folder / "made_of", self.pictures or "all"
+        models = _hash(TINY_CONFIG, "configs/_base_", "checkpoints/tiny_llava")
+        made_of = f"{self.iterations} iterations, {pictures} pictures of format {FORMAT}, config and LMM {models}"
+        before = note.read_text() if note.is_file() else "something else"
+        found = [self.folder / name for name in PARTS if (self.folder / name).exists()]
+        if found and before != made_of:
+            raise FileExistsError(f"{found[0]} is of {before}; this demo is of {made_of}. Name another --output")
         note.write_text(made_of)
 
     def made(self) -> Made:
         """Where the report finds what the steps make."""
-        evaluated = self.folder / "eval" / (f"first_{self.limit}" if self.limit else "all")
+        evaluated = self.folder / "eval" / (f"first_{self.limit}" if self.limit else "all")  # all that --limit changes
         pictures = self.folder / "pictures"
         chain = pictures / f"{Path(TINY_CONFIG).stem}_visual_cot_v1_debug"
         return Made(
             training=self.folder / "train",
             checkpoint=self.folder / "train" / f"iter_{self.iterations}.pth",
             metrics={name: evaluated / f"{name}.json" for name in ("png", "res_concat", "res_per_sentence")}
-            | {"untrained": self.folder / "eval/untrained/png.json"},
-            abilities=self.folder / "eval/abilities.json",
+            | {"untrained": evaluated / "untrained/png.json"},
+            abilities=evaluated / "abilities.json",
             sentence=pictures / "grounding.png",
             answer=pictures / "question/grounding.png",
             chain=chain / "visual_cot.json",
@@ -269,12 +284,22 @@ def _run(step: Step) -> int:
             step.command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as child,
     ):
-        for line in child.stdout or ():
-            file.write(line)
-            if found := PROGRESS.search(line.rstrip()):
-                bar.total = int(found[2])
-                bar.update(int(found[1]) - bar.n)
+        try:
+            _follow(child, file, bar)
+        except KeyboardInterrupt:
+            child.send_signal(signal.SIGINT)  # a terminal has done so already, and a second one changes nothing
+            _follow(child, file, bar)  # it saves what it has trained
+            raise
     return child.returncode
+
+
+def _follow(child: subprocess.Popen, log: IO[str], bar: tqdm) -> None:
+    """Write down what a training prints until it ends, and show its progress."""
+    for line in child.stdout or ():
+        log.write(line)
+        if found := PROGRESS.search(line.rstrip()):
+            bar.total = int(found[2])
+            bar.update(int(found[1]) - bar.n)
 
 
 def _tail(log: Path) -> str:

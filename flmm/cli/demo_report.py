@@ -56,8 +56,8 @@ class Made:
         return [self.sentence, self.answer, min(self.chain.parent.glob("*.pictures/*.jpg")), *self.samples]
 
 
-def write_report(made: Made, file: Path, times: Mapping[str, tuple[float, str]]) -> Path:
-    """The page; `times` are seconds and command of each step."""
+def write_report(made: Made, file: Path, times: Mapping[str, float]) -> Path:
+    """The page; `times` are the seconds of each command."""
     abilities = json.loads(made.abilities.read_text())
     report = Report("F-LMM demo: phrases grounded by a frozen tiny LLaVA")
     report.heading("Metrics on unseen pictures, in percent")
@@ -78,7 +78,7 @@ def write_report(made: Made, file: Path, times: Mapping[str, tuple[float, str]])
     for figure in made.figures:
         report.plot(figure.read_text())
     report.heading("Commands")
-    report.commands(f"{command}   # {minutes(seconds)}" for seconds, command in times.values())
+    report.commands(f"{command}   # {minutes(seconds)}" for command, seconds in times.items())
     return report.write(file)
 
 
