@@ -94,7 +94,7 @@ def save_head(
     example: Grounding | None = None,
     name: str | None = None,
 ) -> Path:
-    """Write the folder of a head; files of the same names are replaced, others stay.
+    """Write the folder of a head; an earlier head there is replaced, other files stay.
 
     Args:
         model: The model.
@@ -109,6 +109,7 @@ def save_head(
         The folder.
 
     Raises:
+        FileExistsError: When files of the same names there are not those of a head.
         ValueError: When the model has no config, or one with values that are no data.
     """
     from safetensors.torch import save_file
@@ -119,6 +120,7 @@ def save_head(
 
     if model.config is None:
         raise ValueError("the model has no config: load it with flmm.load, or pass config= to GroundingModel")
+    _check_free(Path(folder))
     data = to_data(model.config)
     if "pretrained" in data["model"]:
         data["model"]["pretrained"] = None  # the parameters are beside it
@@ -130,12 +132,27 @@ def save_head(
     _put(folder / WEIGHTS, lambda part: save_file(head, part, metadata={"format": "pt"}))
     _put(folder / CONFIG, lambda part: part.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n"))
     _put(folder / PICTURE, lambda part: drawing.save(part, "PNG"))
+    (folder / METRICS).unlink(missing_ok=True)  # those of an earlier head
     if metrics:
         _put(folder / METRICS, lambda part: part.write_text(json.dumps(metrics, indent=1) + "\n"))
     parameters = sum(value.numel() for value in head.values())
     text = card(name or os.fspath(folder), data, metrics, license, parameters, drawn=example is None)
     _put(folder / CARD, lambda part: part.write_text(text, encoding="utf-8"))
     return folder
+
+
+def _check_free(folder: Path) -> None:
+    """Check that writing a head replaces nothing but an earlier head."""
+    from flmm.model_card import is_card
+
+    card = folder / CARD
+    if (folder / WEIGHTS).is_file() and (not card.exists() or is_card(card)):
+        return
+    if foreign := [name for name in (CARD, CONFIG, METRICS, PICTURE, WEIGHTS) if (folder / name).exists()]:
+        raise FileExistsError(
+            f"{folder} holds no head that was saved, and saving one would replace {', '.join(foreign)} there: name "
+            "another folder"
+        )
 
 
 def push_head(model: GroundingModel, name: str, private: bool = False, message: str = "", **options: Any) -> str:

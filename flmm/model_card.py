@@ -8,6 +8,7 @@ from typing import Any
 
 from flmm.config import with_key
 
+LIBRARY = "flmm"
 LMM_KEY = "pretrained_model_name_or_path"
 TEXT = """# {title}
 
@@ -45,6 +46,11 @@ The head: {license}. The LMM, SAM's weights and the training data have licenses 
 """
 
 
+def is_card(file: Path) -> bool:
+    """Tell whether a file is a card that `card` wrote."""
+    return f"library_name: {LIBRARY}\n" in file.read_text(encoding="utf-8", errors="replace")
+
+
 def card(
     name: str, data: Mapping[str, Any], metrics: Mapping[str, Any], license: str, parameters: int, drawn: bool
 ) -> str:
@@ -67,7 +73,7 @@ def card(
     on_hub = [lmm for lmm in lmms if lmm.count("/") == 1 and not Path(lmm).exists()]
     about = ModelCardData(
         license=license,
-        library_name="flmm",
+        library_name=LIBRARY,
         pipeline_tag="image-segmentation",
         base_model=on_hub or None,
         tags=["f-lmm", "grounding", "referring-expression-segmentation", "panoptic-narrative-grounding"],

@@ -87,6 +87,17 @@ def test_a_folder_is_written_over_and_its_other_files_stay(model, tmp_path):
     assert (tmp_path / "head.safetensors").stat().st_mtime_ns > first
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, "metrics.json", "notes.txt"])
     assert "| png / val / average recall | 0.75 |" in (tmp_path / "README.md").read_text()
+    model.save_pretrained(tmp_path, metrics={})
+    assert not (tmp_path / "metrics.json").exists(), "figures of the earlier head"
+
+
+@pytest.mark.parametrize("mine", [["README.md", "config.json"], ["README.md", "head.safetensors"], ["metrics.json"]])
+def test_files_that_are_no_heads_are_not_replaced(model, tmp_path, mine):
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=f"would replace {', '.join(mine)} there: name another folder"):
+        model.save_pretrained(tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(mine, "mine")
 
 
 def test_what_was_measured_with_the_checkpoint_is_found(tmp_path, model):
