@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Session:
 
     def __init__(self, chat: Conversation, out: Path, max_new_tokens: int = 200, read: Callable[[str], str] = input):
         self.chat, self.out, self.max_new_tokens, self.read = chat, out, max_new_tokens, read
-        self.written = 0
+        self.saved: Path | None = None  # where this conversation is
         self.commands: dict[str, Callable[[str], Any]] = {
             "ground": self.ground,
             "why": self.why,
@@ -121,6 +122,7 @@ class Session:
     def image(self, rest: str) -> None:
         """/image PATH: begins a conversation about another picture."""
         self.chat = Conversation(self.chat.model, path_of(rest), self.chat.system, self.chat.memory)
+        self.saved = None
         print(f"talking about {rest}")
 
     def add(self, rest: str) -> None:
@@ -131,13 +133,19 @@ class Session:
     def reset(self, _: str) -> None:
         """/reset: forgets what was said; the pictures stay."""
         self.chat.reset()
+        self.saved = None
         print("forgotten")
 
     def save(self, rest: str) -> None:
-        """/save [FOLDER]: writes the conversation."""
-        folder = Path(rest) if rest else self.out / "conversation"
+        """/save [FOLDER]: writes the conversation; once more into the same folder as it grows."""
+        names = chain(["conversation"], (f"conversation_{number}" for number in count(2)))
+        free = (self.out / name for name in names if not (self.out / name).exists())
+        folder = path_of(rest) if rest else self.saved or next(free)
+        if folder.exists() and folder != self.saved:
+            raise FileExistsError(f"{folder} exists: name another folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         self.chat.save(folder)
+        self.saved = folder
         print(f"saved in {folder}")
 
     def help(self, _: str) -> None:
@@ -163,10 +171,11 @@ class Session:
         return [phrases[int(number) - 1] for number in numbers]
 
     def show(self, picture: Image.Image, name: str) -> None:
-        """Writes a picture under the next number."""
+        """Writes a picture under the next number; those of earlier sessions stay."""
         self.out.mkdir(parents=True, exist_ok=True)
-        self.written += 1
-        path = self.out / f"{self.written:03d}_{name}.png"
+        numbers = (file.name.partition("_")[0] for file in self.out.glob("*_*.png"))
+        last = max((int(number) for number in numbers if number.isdecimal()), default=0)
+        path = self.out / f"{last + 1:03d}_{name}.png"
         picture.save(path)
         print(path)
 

@@ -84,6 +84,25 @@ def typed(lines):
     return read
 
 
+def test_an_earlier_session_keeps_its_pictures_and_conversations(model, tmp_path, image, capsys):
+    def session(*lines):
+        Session(model.chat(image), tmp_path / "out", 3, typed(lines)).run()
+        return capsys.readouterr().out
+
+    def files():
+        return {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+
+    session("What is shown?", "/save", "And now?", "/save", "/look 10,10,90,90")
+    first = files()
+    assert {path.name for path in first} == {"001_look.png", "conversation.json", "picture_0.png"}
+    assert len(json.loads((tmp_path / "out/conversation/conversation.json").read_text())["replies"]) == 2
+    said = session("Other?", f"/save {tmp_path}/out/conversation", "/save", "/look 10,10,90,90", "/reset", "/save")
+    assert "conversation exists: name another folder" in said
+    assert files().items() >= first.items()
+    new = {str(path.relative_to(tmp_path / "out")) for path in files().keys() - first.keys()}
+    assert {"002_look.png", "conversation_2/conversation.json", "conversation_3/conversation.json"} <= new
+
+
 def test_somebody_talks_and_makes_mistakes(model, image, tmp_path, capsys):
     lines = [
         "/ground 1",
