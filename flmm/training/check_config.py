@@ -7,21 +7,20 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from flmm.training.check_calls import ONE_SLIP, check_call, reader_of
+
 FURTHER_RUNNER_KEYS = {"runner_type", "find_unused_parameters", "strategy", "activation_checkpointing"}
-# Keys that builders take out of a dict before they call its `type`.
-BUILDER_KEYS = {"type", "_scope_", "priority", "convert_to_iter_based", "requires_grad"}
 
 
 def check_config(cfg: Any) -> None:
     """Look for keys that nobody would read, before anything large is loaded.
 
     Raises:
-        ValueError: For a top-level key one slip away from one that the runner knows, and for a keyword that a class or
-            function named by `type` does not take.
+        ValueError: For a top-level key one slip away from one that the runner knows, and for what `check_call` finds.
     """
     known = runner_keys()
     for key in cfg:
-        near, value = difflib.get_close_matches(key, known, n=1, cutoff=0.85), cfg[key]
+        near, value = difflib.get_close_matches(key, known, n=1, cutoff=ONE_SLIP), cfg[key]
         if key not in known and near and not callable(value) and _meant(value, cfg.get(near[0])):
             raise ValueError(f"unknown config key `{key}`: did you mean `{near[0]}`?")
         _check_keywords(value, key)
@@ -53,6 +52,23 @@ def check_options(words: Sequence[str], cfg: Any) -> None:
             near = difflib.get_close_matches(first, known, n=1)
             hint = f"did you mean `{near[0]}`?" if near else "its keys are in the config file"
             raise ValueError(f"--cfg-options {word}: the config has no `{first}`, so nothing would read it; {hint}")
+        if near := _slip(cfg.get(first), key.split(".")):
+            raise ValueError(f"--cfg-options {word}: the config has no such key; did you mean `{near}`?")
+
+
+def _slip(node: Any, parts: Sequence[str]) -> str | None:
+    """Return the key that was meant by one which is not below the first of its parts, if one there is a slip away."""
+    for depth, part in enumerate(parts[1:], start=1):
+        if isinstance(node, list | tuple) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+            continue
+        if not isinstance(node, dict):
+            return None
+        if part not in node:
+            near = difflib.get_close_matches(part, list(node), n=1, cutoff=ONE_SLIP)
+            return ".".join([*parts[:depth], *near]) if near else None
+        node = node[part]
+    return None
 
 
 def runner_keys() -> set[str]:
@@ -73,40 +89,7 @@ def _check_keywords(node: Any, place: str) -> None:
         for index, item in enumerate(node):
             _check_keywords(item, f"{place}[{index}]")
     elif isinstance(node, dict):
-        if callable(node.get("type")):
-            _check_call(node, place)
+        if target := reader_of(node, place):
+            check_call(target, node, place)
         for key in node:
             _check_keywords(node[key], f"{place}.{key}")
-
-
-def _check_call(node: dict, place: str) -> None:
-    target = node["type"]
-    known, open_ended = _keywords(target)
-    unknown = sorted(set(node) - known - BUILDER_KEYS)
-    if open_ended or not unknown:
-        return
-    near = difflib.get_close_matches(unknown[0], known, n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"it takes {', '.join(sorted(known))}"
-    raise ValueError(
-        f"unknown config key `{place}.{unknown[0]}`: {getattr(target, '__qualname__', target)} does not take it; {hint}"
-    )
-
-
-def _keywords(target: Any) -> tuple[set[str], bool]:
-    """Return the names of the keywords a callable takes, and whether it may take others.
-
-    Our own classes hand their ``**kwargs`` to the base class; what other packages do with theirs cannot be
-    known.
-    """
-    functions = [target]
-    if inspect.isclass(target):
-        functions = [vars(base)["__init__"] for base in target.__mro__[:-1] if "__init__" in vars(base)]
-    known: set[str] = set()
-    for function in functions:
-        parameters = inspect.signature(function).parameters.values()
-        known |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {"self"}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return known, False
-        if not function.__module__.startswith("flmm."):
-            return known, True
-    return known, True

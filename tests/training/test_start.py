@@ -1,12 +1,18 @@
 """What is settled before a run starts."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.dataset import DefaultSampler
+from mmengine.optim import LinearLR
+from torch.optim import AdamW
+from xtuner.engine.runner import TrainLoop
 
 from flmm.training.check_config import check_config, check_options
+from flmm.training.hooks import SafeCheckpointHook
 from flmm.training.start import check_start, fit_workers
 
 
@@ -69,3 +75,61 @@ def test_a_class_that_a_config_imports_is_no_misspelled_key():
     check_config(Config({"Visualizer": Path, "visualizer": None}))
     with pytest.raises(ValueError, match="unknown config key `visualiser`: did you mean `visualizer`"):
         check_config(Config({"visualiser": {"type": "V"}, "visualizer": None}))
+
+
+NESTED = {
+    "train_cfg.max_iter": (5, "IterBasedTrainLoop .*did you mean `max_iters`"),
+    "train_cfg.max_iters": ("abc", "is 'abc', but IterBasedTrainLoop takes int"),
+    "train_dataloader.sampler.shufle": (True, "did you mean `shuffle`"),
+    "optim_wrapper.acumulative_counts": (2, "did you mean `accumulative_counts`"),
+    "optim_wrapper.clip_grad.max_nrm": (1, "did you mean `max_norm`"),
+    "optim_wrapper.optimizer.lr": ("fast", "AdamW takes float or Tensor"),
+    "optim_wrapper.optimizer.weight_decy": (0, "did you mean `weight_decay`"),
+    "param_scheduler.0.end": ("abc", "takes int"),
+    "default_hooks.checkpoint.max_keep_ckpt": (1, "did you mean `max_keep_ckpts`"),
+    "default_hooks.checkpoint.interval": ("often", "CheckpointHook takes int"),
+    "log_processor.window_sizes": (3, "did you mean `window_size`"),
+    "randomness.sed": (3, "did you mean `seed`"),
+    "env_cfg.mp_cfg.start_method": ("fork", "did you mean `mp_start_method`"),
+}
+
+
+@pytest.mark.parametrize("named", ["in words", "by class"])
+@pytest.mark.parametrize("key", NESTED)
+def test_keys_below_the_top_and_their_kinds_are_checked(key, named):
+    """`train_cfg.max_iter=5` would train to the end, `max_iters=abc` fail after the LMM was loaded."""
+    words = named == "in words"
+    config = {
+        "train_cfg": {"by_epoch": False, "max_iters": 9},
+        "train_dataloader": {"sampler": {"type": DefaultSampler, "shuffle": True}},
+        "optim_wrapper": {"optimizer": {"type": "AdamW" if words else AdamW}, "clip_grad": {"max_norm": 1}},
+        "param_scheduler": [{"type": "LinearLR" if words else LinearLR, "end": 9}],
+        "default_hooks": {"checkpoint": {"type": "CheckpointHook" if words else SafeCheckpointHook, "interval": 5}},
+        "log_processor": {"by_epoch": False},
+        "randomness": {"seed": 1},
+        "env_cfg": {"mp_cfg": {"mp_start_method": "fork"}, "dist_cfg": {"backend": "nccl"}, "cudnn_benchmark": True},
+    }
+    check_config(Config(config))
+    value, says = NESTED[key]
+    changed = Config(config)
+    changed.merge_from_dict({key: value})
+    place = key.replace(".0.", "[0].")
+    with pytest.raises(ValueError, match=rf"`{re.escape(place)}`?.*{says}"):
+        check_config(changed)
+
+
+def test_a_loop_of_xtuner_hands_its_keywords_on():
+    check_config(Config({"train_cfg": {"type": TrainLoop, "max_iters": 5, "val_interval": 3}}))
+    with pytest.raises(ValueError, match=r"`train_cfg\.max_iter`: TrainLoop .*did you mean `max_iters`"):
+        check_config(Config({"train_cfg": {"type": TrainLoop, "max_iters": 5, "max_iter": 3}}))
+
+
+def test_an_option_one_slip_from_a_key_beside_it_is_refused():
+    config = Config({**CFG, "model": {"sam": {"model_name": "vit_l"}, "heads": [{"width": 1}]}})
+    check_options(["model.sam.multimask_output=False", "model.heads.0.depth=2", "model.heads.5.widths=2"], config)
+    for word, meant in (
+        ("model.sam.model_nam=x", r"model\.sam\.model_name"),
+        ("model.heads.0.widt=2", r"model\.heads\.0\.width"),
+    ):
+        with pytest.raises(ValueError, match=f"no such key; did you mean `{meant}`"):
+            check_options([word], config)
