@@ -46,6 +46,7 @@ from flmm.training.gradients import pending_gradients, restore_gradients
 from flmm.training.hooks import HealthHook, safe_hooks
 from flmm.training.resume import ResumedIterator, random_state
 from flmm.training.start import check_start, fit_workers, name_true_status
+from flmm.training.stop import Stop, StopHook, start_worker
 from flmm.training.terminal import Terminal
 
 
@@ -55,6 +56,7 @@ class _SharedRun:
     _resume: bool | str
     _load_from: str | None
     _terminal: Terminal | None = None  # None in a runner that was MMEngine's own (flmm.compat.runners)
+    stop: Stop  # while it trains
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> Any:
@@ -82,27 +84,31 @@ class _SharedRun:
         """Trains.
 
         Raises:
-            SystemExit: With status 130 on Ctrl-C, after a line that says how to continue.
+            SystemExit: With status 130 on Ctrl-C and 143 on SIGTERM, after a checkpoint is saved and a line says how to
+                continue.
         """
         if self._terminal is not None:
             self._terminal.as_before()
         log = Path(self.log_dir, f"{self.timestamp}.log")  # type: ignore[attr-defined]
         self.logger.info(f"machine, config and hooks: {log}")  # type: ignore[attr-defined]
+        self.stop = Stop()
         try:
-            return super().train()  # type: ignore[misc]
+            with self.stop:
+                return super().train()  # type: ignore[misc]
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # flmm train passes on what the terminal sends to all
             if is_main_process():
                 newest = latest_checkpoint(self.work_dir)  # type: ignore[attr-defined]
                 kept = f"--resume continues from {newest}" if newest else "nothing was saved yet"
-                print(f"\nstopped at iteration {self.iter}; {kept}", flush=True)  # type: ignore[attr-defined]
-            raise SystemExit(130) from None
+                print(f"\nstopped; {kept}", flush=True)
+            raise SystemExit(128 + (self.stop.agreed or signal.SIGINT)) from None
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
-        """Registers the hooks of the config, with our checkpoints, and :class:`HealthHook`."""
+        """Registers the hooks of the config, with our checkpoints, :class:`HealthHook` and :class:`StopHook`."""
         super().register_hooks(safe_hooks(default_hooks), custom_hooks)  # type: ignore[misc]
         # before all others: what it averages is what they log
         self.register_hook(HealthHook(), priority="HIGHEST")  # type: ignore[attr-defined]
+        self.register_hook(StopHook(), priority="LOWEST")  # type: ignore[attr-defined]  # after what saves
 
     def load_or_resume(self) -> None:
         """Loads or resumes as the config says; ``resume = True`` alone takes the newest checkpoint."""
@@ -129,9 +135,14 @@ class _SharedRun:
     def _meta_of(self, filename: str) -> dict[str, Any]:
         return read_meta(filename)
 
-    def build_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        """Builds a loader as MMEngine does; its workers share the memory of this process."""
-        loader = super().build_dataloader(*args, **kwargs)  # type: ignore[misc]
+    def build_dataloader(self, dataloader: Any, seed: int | None = None, **kwargs: Any) -> Any:
+        """Builds a loader as MMEngine does; its workers share the memory of this process, and outlive a SIGTERM."""
+        if isinstance(dataloader, dict) and seed is not None and "worker_init_fn" not in dataloader:
+            dataloader = copy.deepcopy(dataloader)
+            seeds = {"num_workers": dataloader.get("num_workers"), "rank": get_rank(), "seed": seed}
+            seeds["disable_subprocess_warning"] = dataloader.pop("disable_subprocess_warning", False)
+            dataloader["worker_init_fn"] = {"type": start_worker, **seeds}
+        loader = super().build_dataloader(dataloader, seed=seed, **kwargs)  # type: ignore[misc]
         share_with_workers()
         return loader
 

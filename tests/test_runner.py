@@ -1,18 +1,24 @@
 """A run saves its head alone, and a resumed run cannot be told from an uninterrupted one."""
 
+import os
 import resource
 import shutil
 import signal
+import subprocess
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
-from toy import ToyModel
+from mmengine.dataset import DefaultSampler
+from toy import ToyData, ToyModel, collate
 
 from flmm.checkpoint import latest_checkpoint, read_checkpoint
 from flmm.runner import CustomRunner
 from flmm.training.resume import random_state, set_random_state
+from flmm.training.stop import Stop, StopHook
 
 CONFIG = Path(__file__).parent / "helpers" / "toy_config.py"
 
@@ -170,20 +176,92 @@ def test_the_terminal_shows_losses_and_no_config(tmp_path, capfd):
     assert all(text in log.read_text() for text in ("System environment:", "train_dataloader = dict(", "Hooks will be"))
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
-    def interrupted(self, runner, *args, **kwargs):
-        if runner.iter == 5:
-            raise KeyboardInterrupt
+def stopped_run(monkeypatch, folder, iteration, *signals, **options):
+    """Trains the toy, which gets signals in the middle of an iteration; returns the status that the run ends with."""
+    forward, calls = ToyModel.forward, []
 
-    monkeypatch.setattr("flmm.training.hooks.HealthHook.before_train_iter", interrupted, raising=False)
-    before = signal.getsignal(signal.SIGINT)
+    def interrupted(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == iteration:
+            for number in signals:
+                os.kill(os.getpid(), number)
+        return forward(self, *args, **kwargs)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with pytest.raises(SystemExit) as stopped:
-            run(tmp_path / "run")
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with monkeypatch.context() as patch:
+            patch.setattr(ToyModel, "forward", interrupted)
+            with pytest.raises(SystemExit) as stopped:
+                run(folder, **options)
+        assert signal.getsignal(signal.SIGTERM) == before[signal.SIGTERM]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return stopped.value.code
+
+
+@pytest.mark.parametrize(("done", "workers", "number"), [(7, 0, signal.SIGINT), (18, 2, signal.SIGTERM)])
+def test_a_stopped_run_saves_its_iteration_and_goes_on_from_there(
+    whole, done, workers, number, tmp_path, capfd, monkeypatch
+):
+    folder, steps, runner = whole
+    assert stopped_run(monkeypatch, tmp_path / "run", done, number, number, workers=workers) == 128 + number
+    said = "".join(capfd.readouterr())
+    assert said.count("stopping after this iteration, to save it") == 1
+    assert f"stopped; --resume continues from {tmp_path}/run/iter_{done}.pth" in said
+    assert Path(f"{tmp_path}/run.txt").read_text().splitlines() == steps[:done]
+    resumed_steps, resumed = run(tmp_path / "run", workers, resume=True)
+    assert resumed_steps == steps
+    for name, value in runner.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("flmm.training.stop.PASSED_ON", -1)
+    assert stopped_run(monkeypatch, tmp_path / "run", 7, signal.SIGINT, signal.SIGINT) == 130
+    assert f"stopped; --resume continues from {tmp_path}/run/iter_4.pth" in capfd.readouterr().out
+
+
+def test_a_run_that_saves_epochs_stops_all_the_same(tmp_path, capfd, monkeypatch):
+    epochs = {"default_hooks": {"checkpoint": {"by_epoch": True}}}
+    assert stopped_run(monkeypatch, tmp_path / "run", 7, signal.SIGINT, **epochs) == 130
+    assert "stopped; nothing was saved yet" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(("micro_steps", "ends"), [(3, False), (4, True)])
+def test_deepspeed_goes_on_to_its_next_step(micro_steps, ends):
+    model = SimpleNamespace(gradient_accumulation_steps=lambda: 4, micro_steps=micro_steps)
+    runner = SimpleNamespace(stop=SimpleNamespace(agreed=signal.SIGINT), model=model)
+    with pytest.raises(KeyboardInterrupt) if ends else nullcontext():
+        StopHook().after_train_iter(runner, 0)
+
+
+def test_data_workers_outlive_a_sigterm_to_all_and_end_with_their_process():
+    settings = {"batch_size": 1, "num_workers": 1, "dataset": ToyData(), "collate_fn": {"type": collate}}
+    settings["sampler"] = {"type": DefaultSampler, "shuffle": False}
+    loader = CustomRunner.__new__(CustomRunner).build_dataloader(settings, seed=0)
+    batches = iter(loader)
+    next(batches)
+    (worker,) = batches._workers
+    subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)  # not by the process that it serves
+    assert len(list(batches)) == 15
+    batches = iter(loader)
+    next(batches)
+    (worker,) = batches._workers
+    worker.terminate()
+    worker.join(timeout=20)
+    assert worker.exitcode == 0
+
+
+def test_a_ctrl_c_that_a_background_job_ignores_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Stop() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.number == 0
     finally:
         signal.signal(signal.SIGINT, before)
-    assert stopped.value.code == 130
-    assert f"stopped at iteration 5; --resume continues from {tmp_path}/run/iter_4.pth" in capsys.readouterr().out
 
 
 def test_checkpoints_hold_plain_values(whole):

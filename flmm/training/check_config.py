@@ -52,8 +52,8 @@ def check_options(words: Sequence[str], cfg: Any) -> None:
             near = difflib.get_close_matches(first, known, n=1)
             hint = f"did you mean `{near[0]}`?" if near else "its keys are in the config file"
             raise ValueError(f"--cfg-options {word}: the config has no `{first}`, so nothing would read it; {hint}")
-        if near := _slip(cfg.get(first), key.split(".")):
-            raise ValueError(f"--cfg-options {word}: the config has no such key; did you mean `{near}`?")
+        if meant := _slip(cfg.get(first), key.split(".")):
+            raise ValueError(f"--cfg-options {word}: the config has no such key; did you mean `{meant}`?")
 
 
 def _slip(node: Any, parts: Sequence[str]) -> str | None:

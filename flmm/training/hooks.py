@@ -16,13 +16,17 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 
 from flmm.checkpoint import part_name, publish, trainable
+from flmm.training.stop import inside_window
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
 
 
 class HealthHook(Hook):
-    """Averages what is logged over the processes, stops a run at the first loss that is not finite, logs memory."""
+    """Averages what is logged over the processes, stops a run at the first loss that is not finite, logs memory.
+
+    It comes first, so it also finds out whether any process was asked to end.
+    """
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
@@ -32,6 +36,7 @@ class HealthHook(Hook):
         Raises:
             FloatingPointError: In every process, with the iteration, its own losses and the files of its samples.
         """
+        runner.stop.agree()  # type: ignore[attr-defined]
         terms = {} if outputs is None else outputs
         own = dict(zip(terms, torch.stack([value.detach().double() for value in terms.values()]).tolist(), strict=True))
         terms.update(average(own))
@@ -88,10 +93,11 @@ class SafeCheckpointHook(CheckpointHook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Saves when it is time, and inside an accumulation window of DeepSpeed at its end."""
+        """Saves when it is time or the run is asked to end; inside a window of DeepSpeed at its end."""
         if self.by_epoch:
             return
-        self._due |= self.every_n_train_iters(runner, self.interval, self.save_begin)
+        asked = bool(runner.stop.agreed)  # type: ignore[attr-defined]
+        self._due |= asked or self.every_n_train_iters(runner, self.interval, self.save_begin)
         last = self.save_last and self.is_last_train_iter(runner)
         if last or (self._due and not inside_window(runner.model)):
             self._due = False
@@ -161,12 +167,6 @@ def check_epochs(model: Any, length: int) -> None:
             "DeepSpeed holds no gradients: save by iterations (by_epoch=False and interval of the checkpoint hook), "
             f"or choose accumulative_counts that {length} can be divided by"
         )
-
-
-def inside_window(model: Any) -> bool:
-    """Whether DeepSpeed gathers gradients that the next step has still to use; other runs save these."""
-    steps = getattr(model, "gradient_accumulation_steps", None)
-    return steps is not None and model.micro_steps % steps() != 0
 
 
 def safe_hooks(default_hooks: Any) -> Any:
