@@ -304,7 +304,11 @@ def _sweep(folder: Path) -> None:
 
 
 def publish(part: Path, path: str | os.PathLike) -> None:
-    """Gives a completely written file or folder its name, after its bytes have reached the disk."""
+    """Gives a completely written file or folder its name, after its bytes have reached the disk.
+
+    Raises:
+        OSError: When a file is to replace a folder: what is in that would be lost.
+    """
     path = Path(path)
     if part.is_dir():
         _sweep(part.parent)
@@ -312,7 +316,7 @@ def publish(part: Path, path: str | os.PathLike) -> None:
         if file.is_file():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
-    if not path.is_dir():
+    if not (part.is_dir() and path.is_dir()):
         os.replace(part, path)
         return
     old = path.with_name(f".{path.name}.old")  # a folder cannot be replaced in one step

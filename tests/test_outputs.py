@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from flmm.checkpoint import publish
 from flmm.cli.main import main
 from flmm.outputs import apart
 
@@ -105,3 +106,15 @@ def test_a_file_of_data_may_hold_edits(folder, capsys):
     assert Path("data.jsonl").read_bytes() == before
     assert main([*words, "--overwrite"]) == 1
     assert "exists" not in capsys.readouterr().err, "it is allowed, and only this file is of another format"
+
+
+def test_a_file_does_not_replace_a_folder(folder, capsys):
+    before = content(folder)
+    words = ["data", "convert", "coco", "coco.json", "--images", "pictures", "--out", "pictures", "--overwrite"]
+    assert main(words) == 1
+    assert "cannot write pictures: it is a folder" in capsys.readouterr().err
+    assert content(folder) == before
+    Path("part").write_text("new")
+    with pytest.raises(IsADirectoryError):
+        publish(Path("part"), "pictures")
+    assert content(folder).items() >= before.items()

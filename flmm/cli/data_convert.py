@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from flmm.datasets.own.convert import coco, folders, label_studio, tools
 from flmm.datasets.own.convert.lines import Line, Notes, write_lines
-from flmm.outputs import apart
+from flmm.outputs import in_folder
 
 Convert = Callable[[argparse.Namespace, Notes], Iterator[Line]]
 
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = FORMATS[args.format]
     if missing := [f"--{name}" for name in chosen.needs if getattr(args, name) is None]:
         raise ValueError(f"{args.format} needs {', '.join(missing)}: SOURCE is {chosen.source}")
-    apart([args.out], filter(None, [args.source, args.captions, args.panoptic, args.refs]))
+    in_folder(args.out, *filter(None, [args.source, args.captions, args.panoptic, args.refs]))
     if args.out.exists() and not args.overwrite:
         raise FileExistsError(f"{args.out} exists, and may hold your edits: name another file, or add --overwrite")
     notes, root = Notes(), args.root or args.out.parent

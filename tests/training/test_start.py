@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmengine.dataset import DefaultSampler
 from mmengine.optim import LinearLR
 from torch.optim import AdamW
 from xtuner.engine.runner import TrainLoop
@@ -80,7 +79,6 @@ def test_a_class_that_a_config_imports_is_no_misspelled_key():
 NESTED = {
     "train_cfg.max_iter": (5, "IterBasedTrainLoop .*did you mean `max_iters`"),
     "train_cfg.max_iters": ("abc", "is 'abc', but IterBasedTrainLoop takes int"),
-    "train_dataloader.sampler.shufle": (True, "did you mean `shuffle`"),
     "optim_wrapper.acumulative_counts": (2, "did you mean `accumulative_counts`"),
     "optim_wrapper.clip_grad.max_nrm": (1, "did you mean `max_norm`"),
     "optim_wrapper.optimizer.lr": ("fast", "AdamW takes float or Tensor"),
@@ -101,7 +99,6 @@ def test_keys_below_the_top_and_their_kinds_are_checked(key, named):
     words = named == "in words"
     config = {
         "train_cfg": {"by_epoch": False, "max_iters": 9},
-        "train_dataloader": {"sampler": {"type": DefaultSampler, "shuffle": True}},
         "optim_wrapper": {"optimizer": {"type": "AdamW" if words else AdamW}, "clip_grad": {"max_norm": 1}},
         "param_scheduler": [{"type": "LinearLR" if words else LinearLR, "end": 9}],
         "default_hooks": {"checkpoint": {"type": "CheckpointHook" if words else SafeCheckpointHook, "interval": 5}},
