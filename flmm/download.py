@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tqdm import tqdm
-
+from flmm.console import progress
 from flmm.constants import PAUSE, TRIES
 
 TIMEOUT = 60.0  # seconds until a silent server is given up
@@ -109,7 +108,7 @@ def _receive(answer: Any, part: Path, tag: Path, have: int) -> None:
         tag.write_text(version)
     else:
         tag.unlink(missing_ok=True)  # nothing would tell whether the rest is of the same version
-    bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=None)
+    bar = progress(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem)
     with _naming(part), part.open("ab" if have else "wb") as file, bar:
         while block := answer.read(_BLOCK):
             file.write(block)
@@ -167,7 +166,7 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
         with zipfile.ZipFile(archive) as source:
             members = list(_checked(source, archive, folder))
             _check_room(folder, sum(info.file_size for info, path in members if not _is_there(info, path)))
-            for info, path in tqdm(members, desc=f"unpack {archive.name}", unit="file", disable=None):
+            for info, path in progress(members, desc=f"unpack {archive.name}", unit="file"):
                 if not _is_there(info, path):
                     _extract(source, info, path)
     except zipfile.BadZipFile as error:

@@ -10,10 +10,16 @@ from flmm.constants import CHECKED_SIZES as SIZES
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("config")
-    parser.add_argument("--out", type=Path, help="folder for the drawings (work_dirs/check_backbone/<config>)")
+    sizes = ", ".join(f"{width} {height}" for width, height in SIZES)
+    parser.add_argument("config", help="config of a model, such as those in configs/")
+    parser.add_argument("--out", type=Path, help="folder for the drawings [work_dirs/check_backbone/CONFIG]")
     parser.add_argument(
-        "--size", type=int, nargs=2, action="append", metavar=("WIDTH", "HEIGHT"), help=f"of a picture ({SIZES})"
+        "--size",
+        type=int,
+        nargs=2,
+        action="append",
+        metavar=("WIDTH", "HEIGHT"),
+        help=f"of a picture, in pixels; repeat for more [{sizes}]",
     )
 
 
@@ -25,11 +31,14 @@ def run(args: argparse.Namespace) -> int:
     from flmm.config import read_config, sample_settings
     from flmm.datasets.sample import SampleBuilder
     from flmm.models.grid_check import prefill_difference
+    from flmm.training.named_files import check_files
 
     config = read_config(args.config)
     out = args.out or Path("work_dirs/check_backbone", Path(args.config).stem)
     out.mkdir(parents=True, exist_ok=True)
-    model = BUILDER.build(dict(config.model, sam=None, pretrained=None))  # without SAM and trained head
+    settings = dict(config.model, sam=None, pretrained=None)  # without SAM and trained head
+    check_files(settings)
+    model = BUILDER.build(settings)
     backbone = model.backbone.to("cuda" if torch.cuda.is_available() else "cpu")
     builder = SampleBuilder(**sample_settings(config))
     right = [_check_size(backbone, builder, tuple(size), out) for size in args.size or SIZES]

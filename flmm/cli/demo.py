@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from tqdm import tqdm
-
 from flmm.cli.demo_report import Made, minutes, show, write_report
 from flmm.config import TINY_CONFIG
+from flmm.console import progress
 
 DATA = Path("data/shapes")
 FLMM = (sys.executable, "-m", "flmm.cli.main")
@@ -279,7 +278,7 @@ def _run(step: Step) -> int:
     step.log.parent.mkdir(exist_ok=True)
     with (
         step.log.open("w") as file,
-        tqdm(desc="training", unit="it") as bar,
+        progress(desc="training", unit="it") as bar,
         subprocess.Popen(
             step.command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as child,

@@ -14,8 +14,8 @@ LINE = 120
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("repository", help="name on the hub, or a folder with config, processor and tokenizer")
-    parser.add_argument("--out", type=Path, help=f"the config (configs/hf/frozen_<name>_{END})")
-    parser.add_argument("--image-token", help="what stands for a picture in a prompt (what the processor says)")
+    parser.add_argument("--out", type=Path, help=f"the config to write [configs/hf/frozen_NAME_{END}]")
+    parser.add_argument("--image-token", help="what stands for a picture in a prompt [what the processor says]")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,10 +23,10 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         FileExistsError: When there is such a config.
-        FileNotFoundError: When the folder of the config has no `_base_` beside it.
+        FileNotFoundError: When the folder of the config has no `_base_` beside it, or the model cannot be had.
     """
     from flmm.checkpoint import part_name, publish
-    from flmm.models.new_backbone import asked
+    from flmm.training.named_files import check_weights
 
     out = args.out or Path("configs/hf", f"frozen_{short_name(args.repository)}_{END}")
     if out.exists():
@@ -35,6 +35,9 @@ def run(args: argparse.Namespace) -> int:
         raise FileNotFoundError(
             f"{out.parent.parent}/_base_/image_text.py is missing: name a file in a folder of configs/"
         )
+    check_weights(args.repository)
+    from flmm.models.new_backbone import asked
+
     found = asked(args.repository, args.image_token)
     for rule, why in found.search.refused.items():
         print(f"no   {rule}: {why[:LINE]}")

@@ -75,10 +75,9 @@ def run(args: argparse.Namespace) -> int:
 
 def draw_heads(args: argparse.Namespace) -> None:
     """Measures the attention maps of a config's LMM, writes the heat maps, and prints the best heads."""
-    from tqdm import tqdm
-
     from flmm.api import usable_device
     from flmm.config import build_model, png_dataset, read_config
+    from flmm.console import progress
     from flmm.evaluation.plots.figures import figure_path
     from flmm.evaluation.plots.heads import draw_heads, head_scores
     from flmm.evaluation.tables import print_table
@@ -90,7 +89,7 @@ def draw_heads(args: argparse.Namespace) -> None:
     model = build_model(config, device=usable_device(args.device))
     count = min(args.limit, len(dataset))
     samples = (dataset[index] for index in range(count))
-    scores = head_scores(model, tqdm(samples, total=count, desc="captions", unit="caption"))
+    scores = head_scores(model, progress(samples, total=count, desc="captions", unit="caption"))
     write(draw_heads(scores, f"{Path(args.config).stem}\n{args.data_root}, {args.split}, {count} captions"), args.out)
     header = ("merge", "view", "layer", "head", "mean IoU")
     print_table(f"Best of {sum(map(len, scores.iou['mean']))} layers", header, scores.best())

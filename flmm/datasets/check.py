@@ -12,6 +12,7 @@ from flmm.datasets.shapes import MANIFEST
 from flmm.outputs import writable
 
 SHAPES = "shapes"  # name of its folder in data
+NAMES = ("data", "coco", SHAPES)  # folders that are checked before they are there
 
 
 def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> Report:
@@ -19,7 +20,8 @@ def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> 
 
     Args:
         root: A directory laid out like `data/coco` (docs/data.md), or one that holds such directories. One that is
-            neither is checked as what it is to become, so that everything missing is named with its source.
+            neither is checked as what it is to become, so that everything missing is named with its source; one that
+            does not exist only under its name in docs/data.md.
         sample: Number of items of each part whose pictures and masks are opened; 0 or less opens all.
         only: Names of `PARTS` to check; all without.
 
@@ -32,6 +34,14 @@ def check_data(root: str | Path, sample: int = 50, only: Sequence[str] = ()) -> 
             root,
             "neither a folder nor a .jsonl file",
             "name a folder laid out like data/coco, one that holds such folders, or your unpacked FILE.jsonl",
+        )
+        return report
+    if not root.exists() and root.name not in NAMES and not any(is_it(root) for is_it in LAYOUTS):
+        report.broken(
+            root,
+            "no such folder",
+            "check the path; `flmm data check data/coco` lists what a data set needs and its sources, "
+            f"`flmm data shapes --out {root}` makes a small one",
         )
         return report
     layouts = [root] if is_layout(root) else [path for path in sorted(root.glob("*")) if is_layout(path)]

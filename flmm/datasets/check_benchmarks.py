@@ -29,7 +29,7 @@ def check_reason_seg(root: Path, report: Report) -> None:
         try:
             files = reason_seg.annotation_files(root, split)
         except FileNotFoundError:
-            report.broken(folder, "missing, or without annotations", f"ReasonSeg: {REASON_SEG}")
+            report.broken(folder, "missing, or without annotations", REASON_SEG, "ReasonSeg")
             continue
         questions, problems = [], []
         for file in files:
@@ -65,7 +65,7 @@ def check_grandf(root: Path, report: Report) -> None:
         captions, masks = gcg.annotation_files(root, split)
         absent = [file for file in (captions, masks) if not file.is_file()]
         for file in absent:
-            report.broken(file, "missing", f"{file.name}: {GRANDF}")
+            report.broken(file, "missing", GRANDF, file.name)
         if absent:
             continue
         try:

@@ -52,9 +52,10 @@ class Report:
         """Something may be worth knowing."""
         self.findings.append(Finding("note", str(what), text))
 
-    def broken(self, what: str | Path, text: str, cure: str = "") -> None:
-        """Something needed is missing or unsound."""
-        self.findings.append(Finding("broken", str(what), text, self.source or cure))
+    def broken(self, what: str | Path, text: str, cure: str = "", file: str = "") -> None:
+        """Something needed is missing or unsound; the cure brings the file."""
+        named = "" if self.source else file
+        self.findings.append(Finding("broken", str(what), text, self.source or cure, named))
 
     def problems(self, what: str | Path, problems: Sequence[str], of: str, cure: str = "") -> None:
         """Broken with the number of problems and the first, or ok."""
@@ -126,9 +127,9 @@ def _read(path: Path, source: str, reader: Callable[[Path], Any], report: Report
     try:
         return reader(path)
     except FileNotFoundError:
-        report.broken(path, "missing", f"{path.name}: {source}")
+        report.broken(path, "missing", source, path.name)
     except ValueError as error:
-        report.broken(path, f"unreadable: {error}", f"{path.name}: {source}")
+        report.broken(path, f"unreadable: {error}", source, path.name)
     return None
 
 
@@ -136,7 +137,7 @@ def _folders(sources: dict[Path, str], report: Report) -> None:
     """Tell which folders are missing, when it is not known what they should hold."""
     for folder, source in sources.items():
         if not folder.is_dir():
-            report.broken(folder, "missing", f"{folder.name}: {source}")
+            report.broken(folder, "missing", source, folder.name)
 
 
 def _folder(folder: Path, needed: Iterable[str], source: str, report: Report) -> None:
@@ -148,7 +149,7 @@ def _folder(folder: Path, needed: Iterable[str], source: str, report: Report) ->
         report.ok(folder, f"all {len(wanted)} files")
         return
     state = f"cut short: {len(missing)} of {len(wanted)} files missing" if present else f"missing, {len(wanted)} files"
-    report.broken(folder, f"{state}, the first {missing[0]}", f"{folder.name}: {source}")
+    report.broken(folder, f"{state}, the first {missing[0]}", source, folder.name)
 
 
 def _png_problem(image, segments, folder: Path, pictures: Path) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from flmm.console import progress
 from flmm.datasets.gcg import GroundTruth, Prediction, read_ground_truth, read_predictions
 from flmm.evaluation.caption_scores import caption_scores, text_similarity
 from flmm.evaluation.gcg import (
@@ -68,7 +67,7 @@ def _recalls(truths: Sequence[GroundTruth], found: Sequence[Prediction], alike: 
     if alike is None:
         return {"recall": None, "recall_fixed": None}
     published = fixed = Recall(0, 0)
-    for truth, prediction in tqdm(list(zip(truths, found, strict=True)), desc="recall", unit="image", disable=None):
+    for truth, prediction in progress(list(zip(truths, found, strict=True)), desc="recall", unit="image"):
         pair = _grounded(prediction), _grounded(truth)
         published += image_recall(*pair, alike)
         fixed += image_recall_fixed(*pair, alike)

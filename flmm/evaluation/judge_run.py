@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from flmm.console import progress
 from flmm.evaluation.answer_scores import SCORES, mean_scores, means_of_subsets
 from flmm.evaluation.judge import Judge, cost, judge_records
 from flmm.evaluation.records import write_json
@@ -115,7 +114,7 @@ def judge_file(judge: Judge, file: Path, records: list[dict[str, Any]], args: ar
     if args.offline:
         return metrics
     judged = judge_records(judge, records, replies(file), args.parallel)
-    scored = list(tqdm(judged, total=len(records), desc=file.stem, unit="answer"))
+    scored = list(progress(judged, total=len(records), desc=file.stem, unit="answer"))
     unparsed = [record for record in scored if record["score"] is None]
     for record in unparsed:
         name = record.get("question_id", record["question"])

@@ -24,7 +24,6 @@ from accelerate.utils import broadcast_object_list, set_seed
 from torch.distributed import HashStore, PrefixStore, Store
 from torch.distributed.distributed_c10d import _get_default_store
 from torch.utils.data import BatchSampler, DataLoader
-from tqdm import tqdm
 
 from flmm.config import (
     annotation_files,
@@ -36,6 +35,7 @@ from flmm.config import (
     png_dataset,
     res_dataset,
 )
+from flmm.console import progress
 from flmm.datasets.annotations import share_with_workers
 from flmm.evaluation import BoxMetric, PNGMetric, RESMetric
 from flmm.evaluation.identity import data_identity, model_identity
@@ -182,7 +182,7 @@ class Evaluation:
             collate_fn=list,
         )
         hidden = not self.accelerator.is_main_process
-        with tqdm(desc=title, unit="image", total=len(queue.indices), disable=hidden) as bar:
+        with progress(desc=title, unit="image", total=len(queue.indices), disable=hidden) as bar:
             for items in batches:
                 for record in evaluate(items):
                     position = queue.taken.popleft()  # the loader keeps the order

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from flmm.models.frozen_hf import HFBackbone
 from flmm.models.grid_search import Found, find_rule, image_texts
 from flmm.models.grids import SquareGrid
+from flmm.models.loading import named_files
 
 QUESTION, REPLY, SYSTEM = "WHAT-IS-ASKED", "WHAT-IS-REPLIED", "WHAT-RULES"
 PLAIN = {"INSTRUCTION": "USER: {input}\nASSISTANT:"}
@@ -46,10 +47,12 @@ def asked(repository: str, image_token: str | None = None) -> Asked:
     """Asks a repository; of its weights nothing is read.
 
     Raises:
+        FileNotFoundError: When a file of it is missing.
         ValueError: When the processor names no image token, or the model cannot be observed.
     """
-    config = AutoConfig.from_pretrained(repository)
-    processor = AutoProcessor.from_pretrained(repository)
+    with named_files(repository):
+        config = AutoConfig.from_pretrained(repository)
+        processor = AutoProcessor.from_pretrained(repository)
     token = image_token or next(iter(image_texts(processor)), None)
     if token is None:
         raise ValueError(f"{type(processor).__name__} names no image token: set --image-token")

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def merge(gathered: list[tuple[str, list[Finding]]]) -> list[Finding]:
     merged = []
     for finding, who in owners.items():
         text = finding.text if len(who) == len(gathered) else f"{finding.text} ({', '.join(who)})"
-        merged.append(Finding(finding.state, finding.what, text, finding.cure))
+        merged.append(replace(finding, text=text))
     return [*merged, *_disagreements(merged, len(gathered))]
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from flmm.config import with_key
-from flmm.console import Finding
-from flmm.hub import PREFIX
+from flmm.console import Finding, counted, cures
+from flmm.hub import PREFIX, HubName, fetch
 from flmm.paths import FILES, FOLDERS, WEIGHTS, children
 
 BITS_CURE = "`python -m pip install bitsandbytes` (uv leaves it out inside the repository: see docs/training.md)"
@@ -23,7 +23,7 @@ def files(config: Any) -> Iterator[Finding]:
     config = getattr(config, "_cfg_dict", config)  # a Config is no mapping
     for key, path in dict.fromkeys(named_paths(config)):
         there = path.is_dir() if key in FOLDERS else path.exists()
-        yield Finding("ok" if there else "broken", key, str(path), "" if there else f"{path} is missing: {_cure(path)}")
+        yield Finding("ok" if there else "broken", key, str(path), "" if there else _cure(path))
     for named in sorted(set(named_weights(config))):
         yield weights(*named)
     quantized = any(node["quantization_config"] for node in with_key(config, "quantization_config"))
@@ -36,12 +36,16 @@ def check_files(config: Any) -> None:
     """Check that the data and weights that a config names are here, or can be downloaded.
 
     Raises:
-        FileNotFoundError: Names all that are missing, and where they come from.
+        FileNotFoundError: Names all that are missing, and where they come from; or the hub cannot be reached.
+        ConnectionError: When a transfer broke.
     """
     missing = [finding for finding in files(config) if finding.state == "broken"]
     if missing:
-        cures = dict.fromkeys(finding.cure for finding in missing)
-        raise FileNotFoundError("\n  ".join([f"{len(missing)} things are missing:", *cures]))
+        verb = "is" if len(missing) == 1 else "are"
+        lines = [*(finding.text for finding in missing), *(f"- {cure}" for cure in cures(missing))]
+        raise FileNotFoundError("\n  ".join([f"{counted(len(missing), 'thing')} {verb} missing:", *lines]))
+    for named in sorted(set(named_weights(config))):
+        check_weights(*named)
 
 
 def _cure(path: Path) -> str:
@@ -87,12 +91,26 @@ def weights(name: str, subfolder: str = "", files: tuple[str, ...] = ("config.js
     if Path(place).is_dir():
         return Finding("ok", "weights", place)
     if name.count("/") != 1 or name.startswith((".", "/", "~", "checkpoints/")):
-        return Finding(
-            "broken", "weights", place, f"{place} is no folder: copy the LMM there, or name it as the hub does"
-        )
+        return Finding("broken", "weights", f"{place} is no folder", "copy the LMM there, or name it as the hub does")
     if any(isinstance(try_to_load_from_cache(name, os.path.join(subfolder, file)), str) for file in files):
         return Finding("ok", "weights", f"{place} in {constants.HF_HUB_CACHE}")
     cure = f"`hf download {name}` before the run, on a machine with network, into the HF_HOME that all nodes share"
     if constants.HF_HUB_OFFLINE:
         return Finding("broken", "weights", f"{place} is not in {constants.HF_HUB_CACHE}, and the hub is off", cure)
     return Finding("note", "weights", f"{place} is not in {constants.HF_HUB_CACHE}: every node will download it", cure)
+
+
+def check_weights(name: str, subfolder: str = "", files: tuple[str, ...] = ("config.json",)) -> None:
+    """Check that an LMM or a part of it is here or can be downloaded; arguments as of `weights`.
+
+    The hub is asked once, before transformers asks it for half a minute.
+
+    Raises:
+        FileNotFoundError: When it is neither here nor to be had.
+        ConnectionError: When the transfer broke.
+    """
+    found = weights(name, subfolder, files)
+    if found.state == "broken":
+        raise FileNotFoundError(f"{found.text}: {found.cure}")
+    if found.state == "note":
+        fetch(HubName(name), allow=[os.path.join(subfolder, "*.json")])

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from flmm.api import Grounding, GroundingModel
 from flmm.cli.script import run_script
 from flmm.config import png_dataset, png_files
+from flmm.console import progress
 from flmm.evaluation.clusters import attention_cluster
 from flmm.evaluation.run import Evaluation, arguments
 from flmm.models.functional import crop_to_picture
@@ -30,7 +30,7 @@ def main() -> None:
         dataset = png_dataset(evaluation.config, args.data_root, split)
         model = GroundingModel(evaluation.model, dataset.builder)
         mine = range(min(args.limit, len(dataset)))[accelerator.process_index :: accelerator.num_processes]
-        for index in tqdm(mine, desc=f"png_{split}", disable=not accelerator.is_main_process):
+        for index in progress(mine, desc=f"png_{split}", disable=not accelerator.is_main_process):
             sample = dataset[index]
             grounding = model.ground_sample(sample)
             targets = np.asarray(sample["gt_masks"], dtype=bool)

@@ -1,5 +1,6 @@
 """`flmm new-backbone`: the config of a folder is written by asking its files, and reads as the one written by hand."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -66,6 +67,19 @@ def test_tiles_are_found_and_what_a_chat_template_does_not_say(tmp_path, out, ca
     assert config.model.grid.type is TileGrid
     assert sample_settings(config)["prompt"].startswith("<image>")
     assert "what stands around a picture: the chat template writes '<picture>'" in capsys.readouterr().out
+
+
+def test_a_model_that_cannot_be_had_is_one_line(tmp_path, out, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (tmp_path / "empty").mkdir()
+    for name, fault in (
+        ("nope/nope", "nope/nope is not in .*, and the hub is off: `hf download nope/nope`"),
+        ("nope", "nope is no folder: copy the LMM there, or name it as the hub does"),
+        (str(tmp_path / "empty"), "Unrecognized model in .*config.json"),
+    ):
+        assert main(["new-backbone", name, "--out", str(out)]) == 1
+        assert re.match(f"flmm new-backbone: .*{fault}", capsys.readouterr().err)
 
 
 def test_a_place_without_bases_is_refused(tmp_path, capsys):

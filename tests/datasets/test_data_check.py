@@ -65,6 +65,25 @@ def test_nothing_there(name, tmp_path, capsys):
     assert str(tmp_path / "data/coco/annotations/png_coco_train2017.json") in told(tmp_path / name)
 
 
+def test_a_source_is_said_once(tmp_path, capsys):
+    """All that comes from one place stands before it."""
+    assert status(tmp_path / "coco") == 1
+    cures = [line for line in capsys.readouterr().out.splitlines() if line.startswith("- ")]
+    assert len({cure.rpartition(": ")[2] for cure in cures}) == len(cures)
+    assert any(
+        cure.startswith("- panoptic_train2017.json, panoptic_train2017, panoptic_val2017.json, panoptic_val2017: http")
+        for cure in cures
+    )
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_none(tmp_path, capsys):
+    assert status(tmp_path / "nofolder") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == f"broken {tmp_path / 'nofolder'}: no such folder"
+    assert len(lines) == 3
+    assert "`flmm data check data/coco` lists" in lines[2]
+
+
 @pytest.mark.parametrize(
     ("path", "source"),
     [

@@ -13,7 +13,7 @@ import pytest
 from flmm.cli import train
 from flmm.console import Finding
 from flmm.training.dry_run import checkpoint_bytes, disk, loader, local_findings, merge
-from flmm.training.named_files import files, named_weights, weights
+from flmm.training.named_files import check_files, files, named_weights, weights
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests/helpers/toy_config.py"
@@ -195,8 +195,31 @@ def test_missing_files_end_a_run_before_the_lmm_is_loaded(capsys):
     missing = "train_dataloader.dataset.datasets_list.0.json_file=data/gone.json"
     assert train.child([TINY, "--cfg-options", missing]) == 1
     message = capsys.readouterr().err
-    assert re.match(r"flmm train: \d+ things are missing:", message)
-    assert "\n  data/gone.json is missing" in message
+    assert re.match(r"flmm train: \d+ things? (is|are) missing:\n(  .*\n)*  data/gone.json\n", message)
+    assert message.count("`flmm data check` tells where") == 1
+
+
+def test_one_missing_file_is_one_thing():
+    with pytest.raises(
+        FileNotFoundError, match=r"^1 thing is missing:\n  none/sam_x\.pth\n  - `flmm download sam_vit_l`"
+    ):
+        check_files({"checkpoint": "none/sam_x.pth"})
+
+
+def test_the_hub_is_asked_once_before_a_model_is_built(tmp_path, monkeypatch):
+    """transformers would ask for half a minute, for each of its files."""
+
+    def unreached(name, allow):
+        asked.append((name.repository, allow))
+        raise FileNotFoundError("cannot be reached")
+
+    asked = []
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("flmm.training.named_files.fetch", unreached)
+    lmm = {"type": "LMM", "pretrained_model_name_or_path": "no-such/model"}
+    with pytest.raises(FileNotFoundError, match="cannot be reached"):
+        check_files({"model": lmm, "tokenizer": lmm})
+    assert asked == [("no-such/model", ["*.json"])]
 
 
 def test_an_lmm_in_4_bits_needs_bitsandbytes(tiny, monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from flmm.console import counted
 from flmm.datasets.check_parts import Report
 from flmm.datasets.own.dataset import check_new
 from flmm.datasets.own.entries import Entry, parse, read_lines
@@ -95,7 +96,8 @@ def _counts(file: Path, seen: list[_Seen], faults: int, report: Report) -> None:
         report.broken(file, "no sound line", "the format is in docs/own_data.md")
         return
     phrases, bare = sum(line.phrases for line in seen), sum(not line.phrases for line in seen)
-    report.ok(file, f"{len(seen)} lines, {len({line.picture for line in seen})} pictures, {phrases} phrases")
+    pictures = len({line.picture for line in seen})
+    report.ok(file, f"{counted(len(seen), 'line')}, {counted(pictures, 'picture')}, {counted(phrases, 'phrase')}")
     if missing := sum(line.without_target for line in seen):
         report.note(file, f"{missing} phrases have no target")
     if bare:

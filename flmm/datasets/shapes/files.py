@@ -14,8 +14,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
+from flmm.console import progress
 from flmm.datasets.shapes import coco_files, talk_files
 from flmm.datasets.shapes.picture import Picture, draw_picture
 
@@ -120,4 +119,4 @@ def _draw_split(root: Path, split: str, first_seed: int, count: int, executor: E
         folder.mkdir(parents=True)
     seeds = range(first_seed, first_seed + count)
     work = executor.map(partial(draw_picture, *folders), seeds, chunksize=16)
-    return list(tqdm(work, total=count, desc=f"shapes {split}", disable=None))
+    return list(progress(work, total=count, desc=f"shapes {split}"))
