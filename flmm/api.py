@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # per phrase. Larger pictures are grounded at this size and their masks enlarged; SAM itself sees 1024 pixels.
 MAX_SIDE = 2048
 ATTENTION_SIDE = 256
+log = logging.getLogger(__name__)
 
 
 class GroundingModel:
@@ -54,6 +56,7 @@ class GroundingModel:
         self.builder = builder
         self.config = config
         self.checkpoint = checkpoint
+        self._warned: set[str] = set()
 
     def ground(self, image: ImageSource, text: str, phrases: Phrases | None = None) -> Grounding:
         """Find the phrases of a text in a picture.
@@ -75,7 +78,20 @@ class GroundingModel:
             (['a red circle', 'a blue square'], (2, 64, 96))
         """
         picture, spans = as_picture(image), find_phrases(text, [text] if phrases is None else phrases)
+        self.warn_of_unknown(text)
         return self._ground(picture, text, spans, self.builder.ground(bounded(picture), text, spans))
+
+    def warn_of_unknown(self, text: str) -> None:
+        """Warn of words that the LMM's tokenizer does not know, once of each, through `logging`."""
+        words = [word for word in self.builder.unknown_words(text) if word not in self._warned]
+        if words:
+            self._warned.update(words)
+            log.warning(
+                "the LMM does not know %s: it reads %s for each such word, so what it says and finds for them means "
+                "nothing",
+                ", ".join(words),
+                self.builder.tokenizer.unk_token,
+            )
 
     def ground_sample(self, sample: dict[str, Any]) -> Grounding:
         """Finds the phrases of a sample of a data set; its text is what the LMM reads after the prompt."""

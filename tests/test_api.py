@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from words import word_tokenizer
 
 import flmm  # noqa: E402
 from flmm import api  # noqa: E402
@@ -57,6 +58,17 @@ def test_arrays_of_a_grounding(model, image):
     # each phrase's disc attracts attention: left and right of the middle
     assert result.attention[0, :, : width // 2].sum() > result.attention[0, :, width // 2 :].sum()
     assert result.attention[1, :, : width // 2].sum() < result.attention[1, :, width // 2 :].sum()
+
+
+def test_a_word_that_the_lmm_does_not_know_is_warned_of_once(checkpoint, image, caplog):
+    model = flmm.load(CONFIG, checkpoint)
+    model.builder.tokenizer = word_tokenizer("a", "dog")
+    model.builder.tokenizer.unk_token = "<unk>"
+    for _ in range(2):
+        model.ground(image, "a zebra", ["a zebra"])
+    model.ground(image, "a dog", ["a dog"])
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "flmm.api"]
+    assert warning.startswith("the LMM does not know zebra: it reads <unk> for each")
 
 
 def test_words_alone_are_one_phrase(model, image):

@@ -194,6 +194,7 @@ class Conversation:
     def _prompt(self, question: str | None) -> Prompt:
         prompt = Prompt(self.model, tuple(self.pictures), (*self._turns(), self._turn(question)), self.system)
         self.model.builder.format.ids(prompt.turns, self.system)
+        self.model.warn_of_unknown(prompt.turns[-1].question)
         return prompt
 
     def _say(self, prompt: Prompt, max_new_tokens: int, **generate: Any) -> Reply:

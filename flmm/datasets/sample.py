@@ -18,7 +18,8 @@ from flmm.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX, NO_PHRASE
 from flmm.datasets.images import convertible
 from flmm.datasets.masks import frame_masks
 from flmm.datasets.phrases import Phrases, as_phrases, encode_phrases
-from flmm.datasets.prompts import ChatFormat, Turn
+from flmm.datasets.prompts import PICTURE, ChatFormat, Turn
+from flmm.datasets.words import unknown_words
 
 DEFAULT_PROMPT = "<image>\nWhat is shown in this image?"
 
@@ -92,6 +93,12 @@ class SampleBuilder:
         caption_ids, mask_ids = encode_phrases(self.tokenizer, text, phrases)
         words = [p if isinstance(p, str) else text[slice(*p)] for p in phrases]
         return self.build(image, caption_ids, mask_ids, phrases=words)
+
+    def unknown_words(self, text: str) -> list[str]:
+        """List the words of a text that the LMM cannot read; what stands for a picture is none."""
+        for picture in (PICTURE, self.image_token):
+            text = text.replace(picture, " ")
+        return unknown_words(self.tokenizer, text)
 
     def build(
         self,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from flmm.constants import NO_PHRASE
 from flmm.datasets.phrases import Span
@@ -30,6 +31,20 @@ def words_of_tokens(text: str, spans: Sequence[Span]) -> list[int]:
         words.append(word)
         reached = max(reached, end)
     return words
+
+
+def unknown_words(tokenizer: Any, text: str) -> list[str]:
+    """List the words of a text that a tokenizer reads as its unknown token, each once.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer. One without an unknown token costs nothing here.
+        text: The text.
+    """
+    unknown = tokenizer.unk_token_id
+    if unknown is None or unknown not in tokenizer.encode(text, add_special_tokens=False):
+        return []
+    words = [word for word in WORD.findall(text) if word[0].isalnum()]
+    return [w for w in dict.fromkeys(words) if unknown in tokenizer.encode(w, add_special_tokens=False)]
 
 
 def phrase_spans(text: str, spans: Sequence[Span], phrases: Sequence[int]) -> list[Span]:

@@ -52,7 +52,9 @@ class Functions:
     def say(self, session: Session, sentence: str, phrases: str) -> dict[str, Any]:
         """Find phrases (a JSON list of words) of a sentence that the model did not say."""
         marks = session.say(sentence, listed(phrases))
-        return {"source": f"sentence {len(session.room.sentences) - 1}", "found": [view.found(mark) for mark in marks]}
+        number = len(session.room.sentences) - 1
+        found, unknown = [view.found(mark) for mark in marks], view.unknown(session.room, ("sentence", number))
+        return {"source": f"sentence {number}", "found": found, "unknown": unknown}
 
     def region(self, session: Session, box: str, source: str) -> dict[str, Any]:
         """Rank the words of a text by how much they looked at a box, JSON [x0, y0, x1, y1] in pixels."""

@@ -44,7 +44,18 @@ def talk(session: Session, question: str = "", said: str | None = None) -> dict[
 def written(room: Room, source: Source) -> dict[str, Any]:
     """A text and its phrases."""
     phrases = [phrase._asdict() for phrase in room.phrases.get(source, [])]
-    return {"source": list(source), "text": room.words(source), "phrases": phrases}
+    return {
+        "source": list(source),
+        "text": room.words(source),
+        "phrases": phrases,
+        "unknown": unknown(room, source),
+    }
+
+
+def unknown(room: Room, source: Source) -> list[str]:
+    """Words that the user wrote, a sentence or the question of a reply, and the LMM does not know."""
+    wrote = room.words(source) if source[0] == "sentence" else room.text(source).question
+    return room.chat.model.builder.unknown_words(wrote)
 
 
 def cost_of(room: Room, index: int) -> dict[str, float] | None:

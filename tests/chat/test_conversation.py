@@ -41,6 +41,12 @@ def test_a_second_question_is_asked_after_the_first_reply(model, chat):
     assert chat.ask().token_ids == first.token_ids
 
 
+def test_words_of_a_question_that_the_lmm_does_not_know_are_warned_of(chat, caplog):
+    chat.ask("Is there <image> a zebra?", max_new_tokens=1)
+    said = [record.getMessage() for record in caplog.records if record.name == "flmm.api"]
+    assert [message.partition(": it reads <unk>")[0] for message in said] == ["the LMM does not know zebra"]
+
+
 def test_pieces_are_the_reply(chat):
     pieces = list(chat.stream())
     assert len(pieces) > 3

@@ -1,6 +1,7 @@
 import pytest
+from words import word_tokenizer
 
-from flmm.datasets.words import phrase_spans, words_of_tokens
+from flmm.datasets.words import phrase_spans, unknown_words, words_of_tokens
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,20 @@ def test_phrase_spans():
     assert phrase_spans(text, spans, [-1, 0, 0, -1, 1]) == [(2, 10), (13, 18)]
     assert phrase_spans(text, spans, [2, -1, -1, -1, -1]) == [(0, 1)]
     assert phrase_spans(text, spans, [-1] * 5) == []
+
+
+def test_words_that_a_tokenizer_does_not_know():
+    tokenizer = word_tokenizer("a", "red", "circle", ".")
+    tokenizer.unk_token = "<unk>"
+    assert unknown_words(tokenizer, "a red zebra , a yak , a zebra .") == ["zebra", "yak"]
+    assert unknown_words(tokenizer, "a red circle .") == []
+
+
+def test_a_tokenizer_without_an_unknown_token_is_not_asked():
+    class Bytes:
+        unk_token_id = None
+
+        def encode(self, *_, **__):
+            raise AssertionError
+
+    assert unknown_words(Bytes(), "a zebra") == []

@@ -47,6 +47,7 @@ def test_a_reply_and_its_masks_are_those_of_the_library(model, session):
     chat = model.chat(picture((168, 120)))
     reply = chat.ask("What is shown?", 12)
     assert said == reply.text == view.talk(session)["turns"][0]["text"]
+    assert view.talk(session)["turns"][0]["unknown"] == ["shown"]
     phrases = [(one["start"], one["end"]) for one in view.talk(session)["turns"][0]["phrases"]]
     assert phrases == [(one.start, one.end) for one in reply.phrases()]
     (mark,) = session.ground(REPLY, phrases[:1])
@@ -66,7 +67,9 @@ def test_a_typed_sentence_is_found_as_flmm_ground_finds_it(model, session):
     assert (decode_mask(marks[0].mask) == expected.masks[0]).all()
     (more,) = session.ground(("sentence", 0), ["the grass"])
     assert (more.number, more.phrase.text) == (2, "the grass")
-    assert view.talk(session)["sentences"][0]["text"] == "a red yak on the grass"  # though the LMM knows no "yak"
+    (sentence,) = view.talk(session)["sentences"]
+    assert sentence["text"] == "a red yak on the grass"
+    assert sentence["unknown"] == ["yak"]
     with pytest.raises(ValueError, match="not in the text"):
         heat(session, ("sentence", 0), (2, 9), "mean", "mean")
     assert heat(session, ("sentence", 0), (13, 22), "mean", "mean")["text"] == "the grass"

@@ -65,11 +65,14 @@ flmm.parts.push((() => {
     draw("marks");
   }
 
+  // words that the user wrote and the model cannot read
+  const unread = (one) => one.unknown.length ? [make("small", {class: "unread"}, t("unknown", {words: one.unknown.join(", ")}))] : [];
+
   function turn(one) {
     const question = make("p", {class: "question"}, one.question);
     if (one.speaking) return make("article", {}, question, make("p", {class: "text speaking"}, one.text, make("i", {class: "caret"})));
     const foot = make("footer", {}, make("button", {type: "button", class: "plain small", onclick: () => all(one.source, one.phrases)}, t("all")), make("small", {}, one.cost ? costOf(one.cost) : ""));
-    return make("article", {}, question, text(one), ...(one.cut ? [make("small", {class: "cut"}, `… ${t("cut")}`)] : []), foot);
+    return make("article", {}, question, ...unread(one), text(one), ...(one.cut ? [make("small", {class: "cut"}, `… ${t("cut")}`)] : []), foot);
   }
 
   // says what to do first; the step that is next is marked
@@ -86,7 +89,7 @@ flmm.parts.push((() => {
   }
 
   return {
-    text, all,
+    text, all, unread,
     start() {
       $("form.ask").addEventListener("submit", (event) => { event.preventDefault(); ask($("[name=question]").value || known.questions[0]); });
       $("[name=question]").maxLength = known.limits.characters;

@@ -186,7 +186,7 @@ flmm.parts.push((() => {
       }
       tabs();
       sources();
-      $(".sentences").replaceChildren(...[...state.talk.sentences].reverse().map((one) => talk().text(one)));
+      $(".sentences").replaceChildren(...[...state.talk.sentences].reverse().flatMap((one) => [talk().text(one), ...talk().unread(one)]));
       if (state.region && state.region.box) $("[name=coordinates]").value = state.region.box.join(" ");
       region();
       hidden();
