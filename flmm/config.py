@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from flmm.constants import REFCOCO
-from flmm.head_folder import WEIGHTS, head_config, head_file
-from flmm.paths import children, locate, locate_all
+from flmm.head_folder import RELEASED, WEIGHTS, head_config, head_file
+from flmm.paths import ROOT, children, locate, locate_all
 
 TINY_CONFIG = "configs/tiny/frozen_tiny_llava_unet_sam_nano_shapes.py"
 TINY_CHECKPOINT = "checkpoints/frozen_tiny_llava_unet_sam_nano_shapes.pth"
@@ -27,12 +27,7 @@ def read_config(path: str | Path) -> Any:
     """
     from mmengine import Config
 
-    path = locate(str(path))
-    if not Path(path).is_file():
-        known = [str(file) for file in Path("configs").rglob("frozen_*.py")]
-        near = difflib.get_close_matches(str(path), known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else "run from the root of the repository"
-        raise FileNotFoundError(f"config {path} does not exist: {hint}")
+    path = config_file(path)
     try:
         config = Config.fromfile(path)
     except SyntaxError as error:
@@ -45,6 +40,21 @@ def read_config(path: str | Path) -> Any:
         raise ValueError(f"config {path} has no `model`: name a config such as {TINY_CONFIG}")
     locate_all(config._cfg_dict)
     return config
+
+
+def config_file(path: str | Path) -> str:
+    """Find the file of a config, in the repository too.
+
+    Raises:
+        FileNotFoundError: When there is none; names what is near.
+    """
+    path = locate(str(path))
+    if not Path(path).is_file():
+        known = [str(file.relative_to(ROOT)) for file in ROOT.glob("configs/**/frozen_*.py")]
+        near = difflib.get_close_matches(path, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"name one of {ROOT / 'configs'}, or the path of yours"
+        raise FileNotFoundError(f"config {path} does not exist: {hint}")
+    return path
 
 
 def checkpoint_config(path: str | Path) -> Any:
@@ -113,7 +123,8 @@ def named_model(
     settings = find_config(config, file)
     if file is None and not settings.model.get("pretrained"):
         raise ValueError(
-            f"no checkpoint for {config}: an untrained head grounds nothing. Name the one that `flmm train` saved"
+            f"no checkpoint for {config}: an untrained head grounds nothing. Name the one that `flmm train` saved, or "
+            f"one that was released ({RELEASED})"
         )
     return settings, file
 
@@ -141,8 +152,6 @@ def build_model(config: Any, checkpoint: str | Path | None = None, device: Any =
     from flmm.training.named_files import check_files
 
     file = None if checkpoint is None else head_file(checkpoint)
-    if file is not None and not file.exists():
-        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist: train one with `flmm train`")
     settings = dict(config.model)
     if file is not None and "pretrained" in settings:
         settings["pretrained"] = None  # would be overwritten; its file need not be here

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 WEIGHTS, CONFIG, METRICS = "head.safetensors", "config.json", "metrics.json"
 PICTURE, CARD = "example.png", "README.md"
 LICENSE = "apache-2.0"
+RELEASED = "checkpoints/README.md says where they are"
 EXAMPLE_SEED = 5_000_000  # a scene of shapes that no training reads
 
 
@@ -61,10 +62,15 @@ def head_file(name: str | os.PathLike, revision: str | None = None) -> Path:
         revision: As there.
 
     Raises:
-        FileNotFoundError, ConnectionError, ValueError: As in `find_head`.
+        FileNotFoundError: When there is no such file; else, like ConnectionError and ValueError, as in `find_head`.
     """
     folder = find_head(name, revision)
-    return folder / WEIGHTS if folder else Path(locate(os.fspath(name)))
+    file = folder / WEIGHTS if folder else Path(locate(os.fspath(name)))
+    if not file.exists():
+        raise FileNotFoundError(
+            f"checkpoint {name} does not exist: `flmm train` saves one, and some are released ({RELEASED})"
+        )
+    return file
 
 
 def head_config(folder: Path) -> Any:

@@ -145,7 +145,10 @@ def test_what_is_no_head(hub, tmp_path):  # noqa: F811
     with pytest.raises(ValueError, match=r"user/lmm holds no head of F-LMM: it has no head\.safetensors"):
         find_head("user/lmm")
     assert find_head(tmp_path) is None
-    assert head_file("checkpoints/none.pth").name == "none.pth"
+    with pytest.raises(
+        FileNotFoundError, match=r"checkpoint checkpoints/none\.pth does not exist.*checkpoints/README\.md"
+    ):
+        head_file("checkpoints/none.pth")
     (tmp_path / "head.safetensors").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"has no config\.json: name the config of the head"):
         head_config(tmp_path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from flmm.cli.model_options import add_model_options
+from flmm.cli.model_options import add_model_options, load_model
+from flmm.console import progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +29,6 @@ def run(args: argparse.Namespace) -> int:
         FileNotFoundError: When manifest, report, config or checkpoint does not exist.
         ValueError: When one of them cannot be read.
     """
-    from tqdm import tqdm
-
-    from flmm.api import load
     from flmm.chat.case_report import PAGE, REPORT, make_report, read_report, write_report
     from flmm.chat.cases import picture_file, read_cases, run_cases
     from flmm.config import sample_settings
@@ -46,12 +44,12 @@ def run(args: argparse.Namespace) -> int:
     root = Path(args.manifest).parent
     read = [args.manifest, *(root / case.image_path for case in cases)]
     apart([out / REPORT, *(picture_file(out, case) for case in cases)], read)
-    model = load(args.config, args.checkpoint, args.device)
+    model = load_model(args)
     config, head = model.config, model.checkpoint
     identity = model_identity(config.to_dict()["model"], sample_settings(config), head)
     setup = {"config": args.config, "checkpoint": None if head is None else str(head), **identity}
     work = run_cases(model, cases, root, out, setup, args.max_new_tokens, args.iou)
-    records = list(tqdm(work, total=len(cases), desc="cases"))
+    records = list(progress(work, total=len(cases), desc="cases"))
     report = make_report(records, {"manifest": args.manifest, **setup}, old)
     write_report(report, out)
     summary = report["summary"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flmm.cli.ground import doubt
-from flmm.cli.model_options import add_model_options
+from flmm.cli.model_options import add_model_options, load_model
 from flmm.cost import Cost, measured
 from flmm.outputs import apart, writable
 
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         FileNotFoundError: When a picture, config or checkpoint does not exist.
         ValueError: When one of them cannot be read, or a question cannot be asked.
     """
-    from flmm.api import as_picture, load
+    from flmm.api import as_picture
 
     if args.question is None and (args.json or args.ground is not None):
         raise ValueError("--json and --ground are for scripts: give a --question with them")
@@ -52,8 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.ground is not None and not args.json:
         apart([drawing(args)], args.image)
     pictures = [as_picture(path) for path in args.image]  # errors in what was typed come before the model is loaded
-    with contextlib.redirect_stdout(sys.stderr):  # what loading reports is no part of the answer
-        chat = load(args.config, args.checkpoint, args.device).chat(pictures, system=args.system)
+    chat = load_model(args).chat(pictures, system=args.system)
     if args.question is None:
         from flmm.cli.repl import Session
 

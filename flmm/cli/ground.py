@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flmm.cli.model_options import add_model_options
+from flmm.cli.model_options import add_model_options, load_model
 from flmm.constants import UNLIKELY
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         return ground_folder(args)
     if args.text is None or args.text_file:
         raise ValueError(f"{args.image} is no folder: give one TEXT for a picture; --text-file is for folders")
-    from flmm.api import load, usable_device
+    from flmm.api import usable_device
     from flmm.datasets.images import as_picture
     from flmm.datasets.phrases import find_phrases
     from flmm.evaluation.drawings import save_picture
@@ -61,13 +61,13 @@ def run(args: argparse.Namespace) -> int:
     from flmm.export import as_coco, as_entry, save_masks
     from flmm.outputs import in_folder, writable
 
-    device = usable_device(args.device)
+    usable_device(args.device)
     picture = as_picture(args.image)  # errors in what was typed come before the model is loaded
     phrases = args.phrase or [args.text]
     find_phrases(args.text, phrases)
     out = writable(args.out or "grounding.png", args.image)
     npz, coco = (file and in_folder(file, args.image) for file in (args.npz, args.coco))
-    grounding = load(args.config, args.checkpoint, device).ground(picture, args.text, phrases).at(args.threshold)
+    grounding = load_model(args).ground(picture, args.text, phrases).at(args.threshold)
     if npz:  # what took long comes first: a drawing may fail
         save_arrays(grounding, npz)
     entry = as_entry(grounding, args.image)

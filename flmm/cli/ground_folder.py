@@ -11,6 +11,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from flmm.cli.model_options import load_model
+from flmm.console import counted, progress
 from flmm.head_folder import head_file
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -47,10 +49,10 @@ def ground_folder(args: argparse.Namespace) -> int:
         FileNotFoundError: When pictures, config or checkpoint do not exist.
         ValueError: When a text or phrase cannot be used, or results cannot be written.
     """
-    from flmm.api import load, usable_device
+    from flmm.api import usable_device
     from flmm.outputs import apart, in_folder
 
-    device = usable_device(args.device)
+    usable_device(args.device)
     folder, out = Path(args.image), Path(args.out or "grounding")
     tasks = read_tasks(folder, args.text, args.phrase or [], args.text_file)
     read = [folder, *filter(None, [args.text_file]), *(folder / task.image for task in tasks)]
@@ -61,14 +63,14 @@ def ground_folder(args: argparse.Namespace) -> int:
     settings = _settings(args)
     found = {task.name: _entry(out, task, settings) for task in tasks}
     missing = [task for task in tasks if found[task.name] is None]
-    print(f"{len(tasks)} texts, {len(tasks) - len(missing)} of them are in {out} already", flush=True)
+    print(f"{counted(len(tasks), 'text')}, {len(tasks) - len(missing)} of them are in {out} already", flush=True)
     if missing:
-        _ground_all(load(args.config, args.checkpoint, device), folder, out, missing, settings)
+        _ground_all(load_model(args), folder, out, missing, settings)
         found |= {task.name: _entry(out, task, settings) for task in missing}
     entries = {name: entry for name, entry in found.items() if entry}
     _write(entries, out / "results.jsonl", args.masks, args.coco)
     failed = len(tasks) - len(entries)
-    print(f"{len(entries)} texts grounded, {failed} failed: drawings and results.jsonl are in {out}")
+    print(f"{counted(len(entries), 'text')} grounded, {failed} failed: drawings and results.jsonl are in {out}")
     return int(failed > 0)
 
 
@@ -95,7 +97,7 @@ def _ground_all(model: Any, folder: Path, out: Path, tasks: list[Task], settings
     from flmm.evaluation.records import write_json
     from flmm.export import as_entry
 
-    for task in tqdm(tasks, desc=str(folder), unit="text"):
+    for task in progress(tasks, desc=str(folder), unit="text"):
         try:
             grounding = model.ground(folder / task.image, task.text, task.phrases or None).at(settings["threshold"])
             save_picture(grounding.draw(), out / f"{task.name}.png")
@@ -163,7 +165,9 @@ def _pictures(folder: Path) -> list[str]:
 def _lines(folder: Path, file: Path) -> Iterator[tuple[str, str, list[str]]]:
     from flmm.datasets.phrases import find_phrases
 
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    if not file.is_file():
+        raise FileNotFoundError(f"no text file {file}: write one with lines PICTURE, a tab, TEXT, or give one text")
+    for number, line in enumerate(_text(file).splitlines(), start=1):
         if not line.strip():
             continue
         image, _, rest = line.partition("\t")
@@ -179,6 +183,13 @@ def _lines(folder: Path, file: Path) -> Iterator[tuple[str, str, list[str]]]:
         yield image, text, phrases
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8 ({error}): save it so") from error
+
+
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """What else the results depend on: model, weights, way of reading, threshold."""
     from flmm.config import named_model, sample_settings
@@ -187,8 +198,6 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     found, head = named_model(args.config, args.checkpoint)
     config = found.to_dict()
     head = head or head_file(config["model"]["pretrained"])
-    if not head.exists():
-        raise FileNotFoundError(f"checkpoint {head} does not exist: train one with `flmm train`")
     return {**model_identity(config["model"], sample_settings(config), head), "threshold": args.threshold}
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from flmm import __version__
-from flmm.cli.script import MENDABLE
+from flmm.cli.script import MENDABLE, said
 
 # Each module has `add_arguments(parser)` and `run(args) -> exit status`.
 COMMANDS = {
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return module.run(args)
     except MENDABLE as error:
-        print(f"flmm {name}: {error}", file=sys.stderr)
+        print(f"flmm {name}: {said(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"flmm {name}: stopped", file=sys.stderr)
@@ -57,23 +58,53 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _no_command(words: list[str]) -> int:
-    """Help, version, or the error for a command that there is not."""
-    width = max(map(len, COMMANDS))
-    listing = "\n".join(f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    """Help, version, or the error for a command that there is not.
+
+    A word that several commands begin with, such as `data`, has help of its commands.
+    """
+    group = words[0] if words and any(name.startswith(f"{words[0]} ") for name in COMMANDS) else ""
+    rest = words[1:] if group else words
+    parser = _overview(group)
+    if rest and rest[0].startswith("-"):
+        parser.parse_args(rest)
+    if rest:
+        parser.error(_unknown(words, group))
+    parser.print_help()
+    return 2
+
+
+def _overview(group: str) -> argparse.ArgumentParser:
+    """The parser that lists all commands, or those of a group."""
+    names = _names(group)
+    width = max(map(len, names))
+    listing = "\n".join(f"  {name:{width}}  {COMMANDS[name][1]}" for name in names)
+    program = f"flmm {group}".strip()
     parser = argparse.ArgumentParser(
-        "flmm",
-        usage="flmm COMMAND ...",
+        program,
+        usage=f"{program} COMMAND ...",
         description=f"Ground phrases in pictures with a frozen multimodal model.\n\ncommands:\n{listing}",
-        epilog="`flmm COMMAND --help` has the rest.",
+        epilog=f"`{program} COMMAND --help` has the rest.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"flmm {__version__}")
-    if words and words[0].startswith("-"):
-        parser.parse_args(words)
-    if words:
-        parser.error(f"no command {' '.join(words[:2])!r}; there are: {', '.join(COMMANDS)}")
-    parser.print_help()
-    return 2
+    return parser
+
+
+def _names(group: str) -> list[str]:
+    """The commands of a group; all of them without one."""
+    return [name for name in COMMANDS if not group or name.startswith(f"{group} ")]
+
+
+def _unknown(words: list[str], group: str) -> str:
+    """Say that there is no such command, and the nearest one, else all that there are."""
+    names, two = _names(group), " ".join(words[:2])
+    if group:
+        ends = {name.removeprefix(f"{group} "): name for name in names}
+        near = [ends[end] for end in difflib.get_close_matches(words[1], ends, 1)]
+    else:  # the first word alone first: `groud data/shapes` is like `data shapes`, too
+        near = difflib.get_close_matches(words[0], names, 1) or difflib.get_close_matches(two, names, 1)
+    advice = f"did you mean `flmm {near[0]}`?" if near else f"there are: {', '.join(names)}"
+    return f"no command {(two if group else words[0])!r}; {advice}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-MENDABLE = (ValueError, FileNotFoundError, FileExistsError, ConnectionError)  # what a user can mend
+MENDABLE = (  # what a user can mend
+    ValueError,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+    ConnectionError,
+)
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -14,4 +22,11 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         main()
     except MENDABLE as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+        sys.exit(f"{Path(sys.argv[0]).name}: {said(error)}")
+
+
+def said(error: Exception) -> str:
+    """Say what is wrong; of an error of the operating system its file and reason, without the number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from flmm.cli.script import MENDABLE
-from flmm.paths import locate
+from flmm.cli.script import MENDABLE, said
+from flmm.config import config_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +52,7 @@ def run(args: argparse.Namespace) -> NoReturn:
         FileNotFoundError: There is no such config.
         ValueError: Several nodes are asked for and one does not know its place.
     """
-    args.config = locate(args.config)
-    if not os.path.isfile(args.config):
-        raise FileNotFoundError(f"config {args.config} does not exist")
+    args.config = config_file(args.config)
     if args.only:
         _train_only(args)
     nodes, processes = (int(os.environ.get(name, 1)) for name in ("NNODES", "NPROC_PER_NODE"))
@@ -133,7 +131,7 @@ def child(words: Sequence[str]) -> int:
     try:
         _prepare(args)
     except MENDABLE as error:
-        print(f"flmm train: {error}", file=sys.stderr)
+        print(f"flmm train: {said(error)}", file=sys.stderr)
         return 1
     sys.argv = ["xtuner train", *_arguments(args), *of_torchrun]
     try:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import socket
 from importlib.util import find_spec
 
-from flmm.cli.model_options import add_model_options
+from flmm.cli.model_options import add_model_options, load_model
 from flmm.paths import locate
 
 TINY_QUESTIONS = ("What is the lower part of the image?", "How many shapes are there?")  # that it learned to answer
@@ -32,14 +33,14 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: When a config or checkpoint does not exist.
-        ValueError: When gradio is not installed, a limit or name:password is wrong, or the port is taken.
+        ValueError: When gradio is not installed, a limit or name:password is wrong, or the page cannot listen there.
     """
     if find_spec("gradio") is None:
-        raise ValueError("the page needs gradio: pip install 'flmm[web]'")
+        raise ValueError("the page needs gradio: `make install`, or `uv pip install -e '.[web]'` in the repository")
+    check_address(args.host, args.port)
     auth = [pair_of(text) for text in args.auth or ()]
     if args.host not in ("127.0.0.1", "localhost") and not auth:
         print(f"whoever reaches {args.host} can use the page: --auth NAME:PASSWORD keeps others out")
-    from flmm.api import load
     from flmm.web.limits import Limits
     from flmm.web.server import example_files, serve
 
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     examples = example_files(locate(args.examples))
     if not examples:
         print(f"no example pictures in {args.examples}: `flmm data shapes` makes some")
-    model = load(args.config, args.checkpoint, args.device)
+    model = load_model(args)
     try:
         serve(
             model,
@@ -68,6 +69,19 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise ValueError(f"cannot listen at {args.host}, port {args.port or 'from 7860'}: {error}") from error
     return 0
+
+
+def check_address(host: str, port: int | None) -> None:
+    """Find out before the model is loaded whether the page can listen there; ValueError when it cannot."""
+    if port is not None and not 0 < port < 2**16:
+        raise ValueError(f"--port {port}: ports are numbers from 1 to 65535")
+    try:
+        family, *_, address = socket.getaddrinfo(host.strip("[]"), port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except OSError as error:
+        raise ValueError(f"cannot listen at {host}, port {port or 'from 7860'}: {error.strerror}") from error
 
 
 def pair_of(text: str) -> tuple[str, str]:

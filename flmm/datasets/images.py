@@ -13,6 +13,8 @@ from mmengine.fileio import get
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
+from flmm.paths import locate
+
 LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")  # formats that change values
 ImageSource = str | os.PathLike | Image.Image | np.ndarray
 
@@ -52,11 +54,14 @@ def as_picture(image: ImageSource) -> Image.Image:
             [H, W, 3] or [H, W, 4] (the last is opacity) of uint8 or uint16.
 
     Raises:
-        FileNotFoundError: No such file.
+        FileNotFoundError: No such file; says where it was looked for.
         ValueError: Not a picture, truncated, or pixels of no known range.
     """
     if isinstance(image, str | os.PathLike):
-        return load_image(image)
+        try:
+            return load_image(image)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(_not_found(str(image))) from error
     if isinstance(image, np.ndarray):
         return as_rgb(image).copy()
     if isinstance(image, Image.Image):
@@ -66,6 +71,15 @@ def as_picture(image: ImageSource) -> Image.Image:
         f"{type(image).__module__}.{type(image).__qualname__} is no picture: give a file, a PIL picture, or an array "
         "[H, W, 3] of uint8"
     )
+
+
+def _not_found(path: str) -> str:
+    """Say where a user's picture was looked for, and where it is when the repository has it."""
+    looked = f"no picture {path}" if os.path.isabs(path) else f"no picture {path} in {os.getcwd()}"
+    if (known := locate(path)) != path:
+        return f"{looked}: name {known}, which is in the repository"
+    made = "`flmm data shapes` makes these pictures" if path.startswith("data/shapes/") else "check its path"
+    return f"{looked}: {made}"
 
 
 def _decoded(image: Image.Image, source: str) -> Image.Image:

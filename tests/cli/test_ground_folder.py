@@ -41,7 +41,13 @@ def test_texts_of_a_file_are_grounded_and_written_in_all_formats(folder, capsys,
     out, coco = folder / "out", folder / "found/coco.json"
     words = ("--text-file", folder / "texts.tsv", "--out", out, "--masks", folder / "masks", "--coco", coco)
     assert command(folder, *words) == 0
-    assert "3 texts grounded, 0 failed" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert [line.partition(":")[0] for line in said.out.splitlines()] == [  # nothing of what was loaded
+        f"3 texts, 0 of them are in {out} already",
+        "3 texts grounded, 0 failed",
+    ]
+    assert "Loading weights" not in said.err
+    assert "100%| 3/3" in said.err
     assert {path.name for path in out.glob("*.png")} == {"a.png", "b.png", "a.2.png"}
     lines = (out / "results.jsonl").read_bytes().splitlines()
     entries = [parse(line) for line in lines]  # the format of docs/own_data.md
@@ -81,7 +87,7 @@ def test_a_damaged_picture_does_not_stop_the_others(folder, capsys):
     assert command(folder, "A cat.", "--out", folder / "out") == 1
     said = capsys.readouterr()
     assert "a.jpg: " in said.err
-    assert "1 texts grounded, 1 failed" in said.out
+    assert "1 text grounded, 1 failed" in said.out
     assert (folder / "out/b.png").is_file()
 
 
@@ -100,6 +106,22 @@ def test_lines_are_checked_before_the_model_is_loaded(folder, lines, message, ca
     (folder / "texts.tsv").write_text(lines)
     assert command(folder, "--text-file", folder / "texts.tsv", "--out", folder / "out") == 1
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_text_file_must_be_there_and_be_text(folder, capsys):
+    assert command(folder, "--text-file", folder / "none.tsv") == 1
+    assert f"no text file {folder}/none.tsv: write one with lines PICTURE, a tab, TEXT" in capsys.readouterr().err
+    assert command(folder, "--text-file", folder / "a.jpg") == 1
+    assert "a.jpg is no text in UTF-8" in capsys.readouterr().err
+
+
+def test_a_missing_head_is_said_where_to_get(folder, capsys):
+    model = ["--config", CONFIG, "--checkpoint", "checkpoints/frozen_deepseek.pth"]
+    for image, out in (folder, "out"), (folder / "a.jpg", "out.png"):
+        assert main(["ground", str(image), "A cat.", *model, "--out", str(folder / out)]) == 1
+        said = capsys.readouterr().err
+        assert "checkpoint checkpoints/frozen_deepseek.pth does not exist: `flmm train` saves one" in said
+        assert "checkpoints/README.md" in said
 
 
 def test_a_folder_needs_one_kind_of_text(folder, capsys):

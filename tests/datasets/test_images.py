@@ -2,6 +2,7 @@
 
 import io
 import struct
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,8 @@ from flmm.datasets.llava_processors import CustomLlavaImageProcessor
 from flmm.datasets.padding import rgb_arrays
 from flmm.datasets.sample import SampleBuilder
 from flmm.datasets.transforms import PILLoadImageFromFile
+
+ROOT = Path(__file__).parents[2]
 
 RAMP = np.linspace(0, 65535, 20 * 40).reshape(20, 40).astype(np.uint16)
 WHITE = [255, 255, 255]
@@ -218,6 +221,20 @@ def test_damaged_exif_entries_do_not_matter(damage, picture, tmp_path):
 def test_exif_data_without_an_orientation(block, picture, tmp_path):
     picture.save(path := tmp_path / "phone.jpg", exif=block)
     assert as_picture(path).size == (40, 20)
+
+
+def test_a_missing_picture_says_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"^no picture a\.jpg in {tmp_path}: check its path$"):
+        as_picture("a.jpg")
+    with pytest.raises(FileNotFoundError, match=rf"^no picture {tmp_path}/a\.jpg: check its path$"):
+        as_picture(tmp_path / "a.jpg")
+    known = "docs/images/first.png"
+    with pytest.raises(FileNotFoundError, match=rf"{known} in {tmp_path}: name {ROOT / known}, which is in the repo"):
+        as_picture(known)
+    monkeypatch.setattr("flmm.paths.ROOT", tmp_path)
+    with pytest.raises(FileNotFoundError, match="`flmm data shapes` makes these pictures"):
+        as_picture("data/shapes/val2017/000000500003.jpg")
 
 
 def test_what_cannot_be_read_is_told_with_its_cause(tmp_path, picture):

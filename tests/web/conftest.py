@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.importorskip("gradio", reason="the page's extra is not installed: pip install 'flmm[web]'")
+pytest.importorskip("gradio", reason="the page's extra is not installed: make install")
 
 from families import picture
 from web_page import png

@@ -71,6 +71,28 @@ def test_the_example_of_the_docs_runs(address, monkeypatch, tmp_path):
     assert len(found["changes"]) == len(found["words"]["tokens"])
 
 
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["--port", "99999999"], "--port 99999999: ports are numbers from 1 to 65535"),
+        (["--port", "0"], "--port 0: ports are numbers"),
+        (["--host", "1.2.3.4"], "cannot listen at 1.2.3.4, port from 7860: "),
+        (["--host", "no host"], "cannot listen at no host, port from 7860: "),
+    ],
+)
+def test_where_the_page_cannot_listen_is_said_before_the_model_is_loaded(words, fault, monkeypatch, capsys):
+    monkeypatch.setattr("flmm.api.load", None)
+    assert main(["web", *words]) == 1
+    assert fault in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_refused_before_the_model_is_loaded(address, monkeypatch, capsys):
+    monkeypatch.setattr("flmm.api.load", None)
+    port = address.rstrip("/").rpartition(":")[2]
+    assert main(["web", "--port", port]) == 1
+    assert f"cannot listen at 127.0.0.1, port {port}: Address already in use" in capsys.readouterr().err
+
+
 def test_a_session_sees_nothing_of_another(address, client):
     call(client, "open", data_url(png(picture((168, 120)))))
     call(client, "ask", "What is shown?", 4)
