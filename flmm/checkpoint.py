@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import _get_default_store
 
 from flmm.head_folder import WEIGHTS, head_file
-from segment_anything.checkpoint import UNREADABLE, tensor_problem, unwrapped
+from segment_anything.checkpoint import UNREADABLE, no_torch_file, tensor_problem, unwrapped
 
 STATISTICS = ("min", "max", "current", "mean")
 
@@ -183,9 +183,12 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
+        size = f"{os.path.getsize(path):,} bytes"
+        if fault := no_torch_file(path):
+            raise ValueError(f"{path} ({size}) is no checkpoint: {fault}. Name one, or copy it again") from error
         raise ValueError(
-            f"cannot read checkpoint {path} ({os.path.getsize(path):,} bytes): {_reason(error)}. "
-            "It is truncated, no torch file, or holds objects other than tensors and plain values: copy it again, "
+            f"cannot read checkpoint {path} ({size}): {_reason(error)}. "
+            "It is truncated or holds objects other than tensors and plain values: copy it again, "
             "or save only its state dict."
         ) from error
     if not isinstance(content, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ _DOWNLOADS = {
 # Where training programs put a state dict, and what wrappers put before its names.
 _ENTRIES = ("state_dict", "model_state_dict", "model", "module")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "sam.")
+_TORCH = (b"PK", b"\x80")  # its zip files, and pickles from before torch 1.6
 # What torch raises for files that are cut, damaged or of another kind, in its zip and its older format.
 UNREADABLE = (
     RuntimeError,
@@ -152,10 +154,17 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def _unreadable(path: Path) -> str:
-    return (
-        f"{path} ({path.stat().st_size:,} bytes) is not a readable weight file: it may be cut short "
-        "or hold objects other than tensors; download it again"
-    )
+    fault = no_torch_file(path) or "it may be cut short or hold objects other than tensors"
+    return f"{path} ({path.stat().st_size:,} bytes) is not a readable weight file: {fault}; download it again"
+
+
+def no_torch_file(path: str | os.PathLike) -> str:
+    """Say why a file cannot be one of torch, as far as its beginning tells; empty when it may be one."""
+    with open(path, "rb") as file:
+        head = file.read(48)
+    if not head:
+        return "it is empty"
+    return "" if head.startswith(_TORCH) else f"it begins with {head!r}, as no file of torch does"
 
 
 def _where_to_get(path: Path) -> str:

@@ -87,6 +87,20 @@ def test_a_corrupt_file_is_named_with_its_size(content, head, tmp_path):
         load_head(ToyModel(), path)
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"iteration, loss\n", "it begins with b'iteration, loss\\\\n', as no file of torch does"),
+        (b"not a thing", "it begins with b'not a thing'"),
+        (b"", "it is empty"),
+    ],
+)
+def test_what_is_no_checkpoint_at_all_is_said_to_be_none(content, fault, tmp_path):
+    (tmp_path / "log.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"log\.pth \({len(content)} bytes\) is no checkpoint: {fault}"):
+        read_checkpoint(tmp_path / "log.pth")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_file_cut_anywhere_is_refused(zipped, head, tmp_path):
     """Torch meets the end of its two formats with many kinds of errors."""

@@ -5,10 +5,12 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PretrainedConfig
@@ -106,6 +108,7 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: When there is no weight file, or a shard that the index names is not there.
+        ValueError: When a file cannot be read.
     """
     folder = Path(folder)
     for single in SINGLE_FILES:
@@ -130,10 +133,18 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    mmap = zipfile.is_zipfile(path)  # files written before torch 1.6 cannot be mapped
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        mmap = zipfile.is_zipfile(path)  # files written before torch 1.6 cannot be mapped
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
+        with path.open("rb") as file:
+            head = file.read(32)
+        raise ValueError(
+            f"{path} ({path.stat().st_size:,} bytes, beginning with {head!r}) is no readable weight file: it is cut "
+            "short, of another kind, or a pointer of git lfs; download it again"
+        ) from error
 
 
 def load_into(

@@ -200,6 +200,19 @@ BAD = {
     "empty text": (line(CAT, text=" "), "text is empty"),
     "phrase elsewhere": (line({"text": "a dog", "mask": SQUARE}), "'a dog' is not in the text"),
     "neither": (line({"mask": SQUARE}), "phrase 0 has neither `text` nor `span`"),
+    "another key of a phrase": (
+        line({"phrase": "a cat", "mask": SQUARE}),
+        r"phrase 0 has neither `text` nor `span`: write one of them \(nothing reads `phrase`\)",
+    ),
+    "another key of a mask": (line({"text": "a cat", "segmentation": SQUARE}), r"nothing reads `segmentation`"),
+    "a file of expressions": (
+        {"image": "a.jpg", "phrase": "a cat", "mask": SQUARE},
+        r"missing required field `text` \(nothing reads `phrase`\)",
+    ),
+    "phrases misspelled": (
+        {"image": "a.jpg", "text": "A cat.", "phrase": [CAT]},
+        r"no `phrases`: write a list of them.*\(nothing reads `phrase`\)",
+    ),
     "another span": (line({"text": "a cat", "span": [1, 5], "mask": SQUARE}), r"is 'cat on?', its `text`|is ' cat'"),
     "ambiguous": (line(CAT, text="A cat and a cat."), "occurs more than once .*: write its `span`"),
     "overlapping": (line(CAT, {"span": [2, 8], "mask": SQUARE}), "overlap"),

@@ -121,6 +121,14 @@ def test_a_missing_shard_is_named(llama, tmp_path):
         read_weights(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_weight_file_of_another_kind_is_named_with_its_beginning(name, tmp_path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
+    (tmp_path / name).write_bytes(pointer)
+    with pytest.raises(ValueError, match=rf"{name} \({len(pointer)} bytes, beginning with b'version https://git-lfs"):
+        read_weights(tmp_path)
+
+
 def test_a_folder_without_weights(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no weights; looked for model\.safetensors and pytorch_model\.bin"):
         read_weights(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -105,12 +106,46 @@ def parse(line: bytes | None) -> Entry:
     """
     if line is None:
         raise ValueError(f"longer than {MAX_LINE >> 20} MB: write one picture a line, and large masks as PNG files")
+    line = line.removeprefix(b"\xef\xbb\xbf")
     try:
-        content = _DECODER.decode(line.removeprefix(b"\xef\xbb\xbf"))
+        content = _DECODER.decode(line)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{error}; the format is in docs/own_data.md") from error
+        raise ValueError(f"{error}{_unread(line)}; the format is in docs/own_data.md") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"no complete JSON in UTF-8 ({error})") from error
+    try:
+        if not content.phrases:
+            _check_spelling(line)
+        return _entry(content)
+    except _LacksKeyError as error:
+        raise ValueError(f"{error}{_unread(line)}") from error
+
+
+class _LacksKeyError(ValueError):
+    """A key is missing, perhaps because it was written differently."""
+
+
+def _unread(line: bytes) -> str:
+    """Name the keys of a line that nothing reads; empty when there is none."""
+    content = msgspec.json.decode(line)
+    if not isinstance(content, dict):
+        return ""
+    phrases = content.get("phrases")
+    parts = [phrase for phrase in phrases if isinstance(phrase, dict)] if isinstance(phrases, list) else []
+    known = {*_Line.__struct_fields__, *Phrase.__struct_fields__}
+    names = dict.fromkeys(f"`{key}`" for part in (content, *parts) for key in part if key not in known)
+    return f" (nothing reads {', '.join(names)})" if names else ""
+
+
+def _check_spelling(line: bytes) -> None:
+    """Refuse a line whose `phrases` are under a key like it: they would be left out without a word."""
+    near = difflib.get_close_matches("phrases", msgspec.json.decode(line), 1, 0.8)
+    if near and near != ["phrases"]:
+        raise _LacksKeyError("no `phrases`: write a list of them, empty where there is none")
+
+
+def _entry(content: _Line) -> Entry:
+    """Check a line."""
     if not content.image.strip() or "\0" in content.image:
         raise ValueError(f"image {content.image!r} is no path")
     regions = [_regions(number, phrase) for number, phrase in enumerate(content.phrases)]
@@ -154,7 +189,7 @@ def _span(text: str, number: int, phrase: Phrase) -> Span:
             raise ValueError(f"phrase {number}: span ({start}, {end}) is {text[start:end]!r}, its `text` is {words!r}")
         return start, end
     if words is None:
-        raise ValueError(f"phrase {number} has neither `text` nor `span`: write one of them")
+        raise _LacksKeyError(f"phrase {number} has neither `text` nor `span`: write one of them")
     if _occurs_twice(text, words):
         raise ValueError(f"phrase {number}: {words!r} occurs more than once in {text!r}: write its `span` instead")
     return find_phrases(text, [words])[0]
@@ -194,7 +229,7 @@ def _regions(number: int, phrase: Phrase) -> list[Any]:
     given = [name for name in ("mask", "masks", "box") if getattr(phrase, name) is not msgspec.UNSET]
     if len(given) != 1:
         has = " and ".join(given) or "none of them"
-        raise ValueError(
+        raise _LacksKeyError(
             f"phrase {number} needs `mask`, `masks` or `box`, it has {has}: write null for what is not shown"
         )
     value = getattr(phrase, given[0])
