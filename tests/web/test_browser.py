@@ -157,9 +157,10 @@ def test_attention_layer_by_layer(page):
 def test_a_sentence_and_the_keyboard_alone(page):
     page.focus("[data-tab=sentence]")
     page.keyboard.press("Tab")
-    page.keyboard.type("a red ball on the green grass")
+    page.keyboard.type("a red yak on the green grass")
     page.keyboard.press("Enter")
     page.wait_for_function(SHOWN + "2")
+    assert page.inner_text(".sentences .unread").endswith("means nothing: yak")
     page.focus(".sentences .phrase")
     page.keyboard.press("Space")
     page.wait_for_function(SHOWN + "1")
