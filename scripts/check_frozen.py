@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from flmm.config import build_model, read_config, sample_settings
-from flmm.datasets.images import load_image
+from flmm.datasets.images import as_picture
 from flmm.evaluation.tables import print_table
 from flmm.training.frozen_check import Question, check_head, check_run
 
@@ -47,7 +47,7 @@ def questions(args: argparse.Namespace, config) -> list[Question]:
     lines = Path(args.prompts).read_text(encoding="utf-8").splitlines() if args.prompts else [""]
     lines = [line for line in lines if line.strip()] or [""]
     named = [line.partition("\t") for line in lines if "\t" in line]
-    asked = [(load_image(picture), question) for picture, _, question in named]
+    asked = [(as_picture(picture), question) for picture, _, question in named]
     plain = [line for line in lines if "\t" not in line]
     if not plain:
         return asked
@@ -56,7 +56,7 @@ def questions(args: argparse.Namespace, config) -> list[Question]:
 
 def pictures(args: argparse.Namespace, config):
     if args.image:
-        return [load_image(path) for path in args.image]
+        return [as_picture(path) for path in args.image]
     from xtuner.registry import BUILDER
 
     data = BUILDER.build(config.train_dataloader.dataset)

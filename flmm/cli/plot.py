@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 def draw_heads(args: argparse.Namespace) -> None:
     """Measures the attention maps of a config's LMM, writes the heat maps, and prints the best heads."""
     from flmm.api import usable_device
-    from flmm.config import build_model, png_dataset, read_config
+    from flmm.config import build_model, png_dataset, png_files, read_config
     from flmm.console import progress
     from flmm.evaluation.plots.figures import figure_path
     from flmm.evaluation.plots.heads import draw_heads, head_scores
@@ -84,9 +84,10 @@ def draw_heads(args: argparse.Namespace) -> None:
 
     figure_path(args.out)
     config = read_config(args.config)
-    dataset = png_dataset(config, args.data_root, args.split)
+    png_files(args.data_root, args.split)  # what is missing is said before the model is loaded
     config.model = {**config.model, "sam": None, "pretrained": None, "cache": None}  # only the LMM is read
     model = build_model(config, device=usable_device(args.device))
+    dataset = png_dataset(config, args.data_root, args.split)
     count = min(args.limit, len(dataset))
     samples = (dataset[index] for index in range(count))
     scores = head_scores(model, progress(samples, total=count, desc="captions", unit="caption"))
