@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from flmm.cli.demo_report import Made, minutes, show, write_report
 from flmm.config import TINY_CONFIG
@@ -292,7 +292,7 @@ def _run(step: Step) -> int:
     return child.returncode
 
 
-def _follow(child: subprocess.Popen, log: IO[str], bar: tqdm) -> None:
+def _follow(child: subprocess.Popen, log: IO[str], bar: Any) -> None:
     """Write down what a training prints until it ends, and show its progress."""
     for line in child.stdout or ():
         log.write(line)
