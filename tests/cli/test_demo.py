@@ -83,9 +83,9 @@ def test_the_report_names_the_commands_of_this_demo(tmp_path, monkeypatch, limit
 
 def test_a_training_that_is_stopped_saves_before_the_demo_ends(tmp_path):
     saving = (
-        "import os, signal, time; signal.signal(signal.SIGINT, lambda *_: None); "
-        "os.kill(os.getppid(), signal.SIGINT); signal.pause(); time.sleep(0.5); "
-        "print('Iter(train) [ 7/ 9]', flush=True); open('saved', 'w')"
+        "import os, signal, time; asked = []; signal.signal(signal.SIGINT, lambda *_: asked.append(1))\n"
+        "os.kill(os.getppid(), signal.SIGINT)\nwhile not asked: time.sleep(0.01)\n"
+        "time.sleep(0.5); print('Iter(train) [ 7/ 9]', flush=True); open('saved', 'w')"
     )
     (tmp_path / "train").mkdir()
     command = (sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r}); {saving}")
