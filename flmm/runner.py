@@ -141,7 +141,7 @@ class _SharedRun:
             dataloader = copy.deepcopy(dataloader)
             seeds = {"num_workers": dataloader.get("num_workers"), "rank": get_rank(), "seed": seed}
             seeds["disable_subprocess_warning"] = dataloader.pop("disable_subprocess_warning", False)
-            dataloader["worker_init_fn"] = {"type": start_worker, **seeds}
+            dataloader["worker_init_fn"] = {"type": start_worker.__name__, **seeds}  # FlexibleRunner takes no function
         loader = super().build_dataloader(dataloader, seed=seed, **kwargs)  # type: ignore[misc]
         share_with_workers()
         return loader

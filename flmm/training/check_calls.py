@@ -15,7 +15,7 @@ ONE_SLIP = 0.85  # likeness of two keys of which one is the other, mistyped
 # Keys that builders take out of a dict before they call its `type`; some in dicts at one place only.
 BUILDER_KEYS = {"type", "_scope_", "priority", "convert_to_iter_based", "requires_grad"}
 BUILDER_KEYS_AT = {"train_cfg": {"by_epoch"}, "optim_wrapper": {"constructor", "paramwise_cfg"}}
-PASSING_ON = ("flmm.", "mmengine.", "xtuner.")  # packages whose classes hand their `**kwargs` to the base class
+PASSING_ON = ("flmm.", "mmengine.")  # packages whose classes hand all of their `**kwargs` to the base class
 PLAIN = (int, float, bool, type(None), torch.Tensor)  # types of which no word is one
 
 
@@ -84,20 +84,20 @@ def check_call(target: Callable, node: dict, place: str) -> None:
 def _parameters(target: Callable) -> tuple[dict[str, Any], bool]:
     """Return the keywords that a reader takes with their annotations, and whether it may take others.
 
-    What a package does with its ``**kwargs`` cannot be known, but for those that hand them to the base class.
+    What a package does with its ``**kwargs`` cannot be known, but for those that hand all of them to the base class.
     """
     functions = [target]
     if inspect.isclass(target):
         functions = [vars(base)["__init__"] for base in target.__mro__[:-1] if "__init__" in vars(base)]
     known: dict[str, Any] = {}
+    is_open = False
     for function in functions:
         parameters, hints = inspect.signature(function).parameters.values(), _hints(function)
         named = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
         known = {name: hints.get(name) for name in named if name != "self"} | known
         if not any(one.kind is one.VAR_KEYWORD for one in parameters):
-            return known, False
-        if not function.__module__.startswith(PASSING_ON):
-            return known, True
+            return known, is_open
+        is_open |= not function.__module__.startswith(PASSING_ON)
     return known, True
 
 

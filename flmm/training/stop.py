@@ -13,6 +13,7 @@ from mmengine.dataset import worker_init_fn
 from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
+from mmengine.registry import FUNCTIONS
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
@@ -65,6 +66,7 @@ class Stop:
             self.agreed = int(number)
 
 
+@FUNCTIONS.register_module()
 def start_worker(worker_id: int, **seeds: Any) -> None:
     """Seed a data worker as MMEngine does, and let it outlive a SIGTERM that comes to all processes of a run.
 

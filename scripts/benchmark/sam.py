@@ -141,6 +141,8 @@ def load_ours() -> ModuleType:
 
 def load_official() -> ModuleType:
     """The installed package under another name, since ours bears its name."""
+    if "official_sam" in sys.modules:
+        return sys.modules["official_sam"]
     path = Path(str(metadata.distribution("segment-anything").locate_file("segment_anything")))
     spec = importlib.util.spec_from_file_location(
         "official_sam", path / "__init__.py", submodule_search_locations=[str(path)]
