@@ -47,6 +47,7 @@ def config_file(path: str | Path) -> str:
 
     Raises:
         FileNotFoundError: When there is none; names what is near.
+        ValueError: When it is no config by its name.
     """
     path = locate(str(path))
     if not Path(path).is_file():
@@ -54,6 +55,8 @@ def config_file(path: str | Path) -> str:
         near = difflib.get_close_matches(path, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"name one of {ROOT / 'configs'}, or the path of yours"
         raise FileNotFoundError(f"config {path} does not exist: {hint}")
+    if Path(path).suffix not in (".py", ".json", ".yaml", ".yml"):
+        raise ValueError(f"{path} is no config: its name has to end in .py, .json or .yaml")
     return path
 
 

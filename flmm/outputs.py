@@ -11,15 +11,20 @@ AnyPath = str | os.PathLike
 
 
 def apart(outputs: Iterable[AnyPath], inputs: Iterable[AnyPath]) -> None:
-    """Check that no output is an input, by whatever name.
+    """Check that no output is an input, by whatever name, and that no two outputs are one.
 
     Args:
         outputs: Files or folders to write.
         inputs: Files or folders that are read.
 
     Raises:
-        ValueError: When one is; it names both.
+        ValueError: When it is so; it names both.
     """
+    outputs, seen = list(outputs), {}
+    for out in outputs:
+        if (place := os.path.realpath(out)) in seen:
+            raise ValueError(f"two results would be written as {out}: give each another name")
+        seen[place] = out
     read = {_identity(one): one for one in inputs if os.path.exists(one)}
     for out in outputs:
         if os.path.exists(out) and (same := read.get(_identity(out))):

@@ -118,3 +118,8 @@ def test_a_file_does_not_replace_a_folder(folder, capsys):
     with pytest.raises(IsADirectoryError):
         publish(Path("part"), "pictures")
     assert content(folder).items() >= before.items()
+
+
+def test_two_results_are_not_written_as_one(folder):
+    with pytest.raises(ValueError, match="two results would be written as"):
+        apart([folder / "a.png", folder / "./a.png"], [])

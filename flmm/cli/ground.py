@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from flmm.evaluation.records import write_json
     from flmm.evaluation.tables import print_table
     from flmm.export import as_coco, as_entry, save_masks
-    from flmm.outputs import in_folder, writable
+    from flmm.outputs import apart, in_folder, writable
 
     usable_device(args.device)
     picture = as_picture(args.image)  # errors in what was typed come before the model is loaded
@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     find_phrases(args.text, phrases)
     out = writable(args.out or "grounding.png", args.image)
     npz, coco = (file and in_folder(file, args.image) for file in (args.npz, args.coco))
+    apart([out, *filter(None, [npz, coco])], [args.image])
     grounding = load_model(args).ground(picture, args.text, phrases).at(args.threshold)
     if npz:  # what took long comes first: a drawing may fail
         save_arrays(grounding, npz)

@@ -56,7 +56,7 @@ def ground_folder(args: argparse.Namespace) -> int:
     folder, out = Path(args.image), Path(args.out or "grounding")
     tasks = read_tasks(folder, args.text, args.phrase or [], args.text_file)
     read = [folder, *filter(None, [args.text_file]), *(folder / task.image for task in tasks)]
-    apart([out, *filter(None, [args.masks, args.coco])], read)
+    apart([out, out / "results.jsonl", *filter(None, [args.masks, args.coco])], read)
     _claim(out, tasks)
     if args.coco:
         in_folder(args.coco)

@@ -51,7 +51,7 @@ class Session:
                 line = self.read("> ").strip()
             except (EOFError, KeyboardInterrupt):
                 return
-            if line == "/exit":
+            if line.split()[:1] == ["/exit"]:
                 return
             if line:
                 self.step(line)

@@ -7,7 +7,7 @@ from pathlib import Path
 from flmm.console import show
 from flmm.datasets.check_benchmarks import LAYOUTS, is_grandf
 from flmm.datasets.check_parts import PARTS, Report
-from flmm.datasets.own.check import check_file
+from flmm.datasets.own.check import check_file, own_sheet
 from flmm.datasets.shapes import MANIFEST
 from flmm.outputs import writable
 
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     """Check, print a table, and return the exit status: 1 when something needed is broken."""
     file = Path(args.root)
     if file.suffix in (".jsonl", ".json") and not file.is_dir():
-        report = check_file(file, args.base, writable(args.sheet or file.with_name(f"{file.stem}_sheet.jpg")))
+        report = check_file(file, args.base, writable(args.sheet or own_sheet(file)))
     else:
         report = check_data(file, args.sample, args.only)
     show(report.findings, "data")

@@ -24,6 +24,10 @@ def check_config(cfg: Any) -> None:
         if key not in known and near and not callable(value) and _meant(value, cfg.get(near[0])):
             raise ValueError(f"unknown config key `{key}`: did you mean `{near[0]}`?")
         _check_keywords(value, key)
+    for key in ("max_iters", "max_epochs"):
+        length = (cfg.get("train_cfg") or {}).get(key)
+        if isinstance(length, int) and length < 1:
+            raise ValueError(f"config key `train_cfg.{key}` is {length}: train for at least 1")
 
 
 def _meant(value: Any, known: Any) -> bool:

@@ -13,6 +13,7 @@ from flmm.outputs import in_folder
 from flmm.paths import locate_all
 from flmm.training.check_config import check_config, check_options, read_by_runner
 from flmm.training.named_files import check_files
+from segment_anything.checkpoint import no_torch_file
 
 XTUNER = ("xtuner", "tools", "train.py")
 
@@ -38,6 +39,8 @@ def read_config(args: argparse.Namespace) -> Any:
     config.merge_from_dict(options.parse_args(["--options", *args.cfg_options]).options or {})
     locate_all(config._cfg_dict)
     if args.resume not in (None, "latest"):
+        if Path(args.resume).is_file() and (fault := no_torch_file(args.resume)):
+            raise ValueError(f"--resume {args.resume} is no checkpoint: {fault}")
         config.load_from = args.resume
     check_config(config)
     return config

@@ -319,6 +319,9 @@ def test_all_faults_at_once_and_a_contact_sheet(bad_files, capsys):
     assert main(["data", "check", str(file)]) == 0
     assert (bad_files / "data_sheet.jpg").is_file()
     assert "1 phrases have no target" in " ".join(capsys.readouterr().out.split())
+    Image.new("RGB", (9, 9)).save(bad_files / "data_sheet.jpg")  # now one that is not ours
+    assert main(["data", "check", str(file)]) == 1
+    assert "was not drawn by flmm data check" in capsys.readouterr().err
 
 
 def test_paths_start_at_another_folder(folder, reader):

@@ -2,6 +2,7 @@
 
 import os
 import re
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from mmengine.optim import LinearLR
 from torch.optim import AdamW
 from xtuner.engine.runner import TrainLoop
 
+from flmm.config import TINY_CONFIG, config_file
 from flmm.training.check_config import check_config, check_options
 from flmm.training.hooks import SafeCheckpointHook
-from flmm.training.start import check_start, fit_workers
+from flmm.training.start import check_start, fit_workers, read_config
 
 
 def test_there_are_no_more_workers_than_cores(monkeypatch):
@@ -130,3 +132,19 @@ def test_an_option_one_slip_from_a_key_beside_it_is_refused():
     ):
         with pytest.raises(ValueError, match=f"no such key; did you mean `{meant}`"):
             check_options([word], config)
+
+
+@pytest.mark.parametrize("key", ["max_iters", "max_epochs"])
+def test_a_training_has_a_length(key):
+    with pytest.raises(ValueError, match=rf"`train_cfg.{key}` is -3"):
+        check_config(Config({**CFG, "train_cfg": {"by_epoch": key == "max_epochs", key: -3}}))
+
+
+def test_a_text_is_neither_config_nor_checkpoint(tmp_path):
+    text = tmp_path / "notes.md"
+    text.write_text("what I saw")
+    with pytest.raises(ValueError, match=r"is no config: its name has to end in .py"):
+        config_file(text)
+    args = Namespace(config=config_file(TINY_CONFIG), deepspeed=None, cfg_options=[], resume=str(text))
+    with pytest.raises(ValueError, match=r"notes.md is no checkpoint: it begins with"):
+        read_config(args)

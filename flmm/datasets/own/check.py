@@ -18,6 +18,7 @@ from flmm.evaluation.drawings import colour_of, font, overlay
 from flmm.outputs import apart
 
 SHOWN = 100  # faults that are listed one by one
+SHEET = "contact sheet of flmm data check"  # a JPEG says so of itself
 TILE, TEXT, COLUMNS, TILES = 320, 84, 4, 12
 
 
@@ -28,6 +29,26 @@ class _Seen:
     picture: str
     phrases: int
     without_target: int
+
+
+def own_sheet(file: Path) -> Path:
+    """Return where the contact sheet of a file goes when no place is named: beside it.
+
+    Raises:
+        FileExistsError: Another picture is there.
+    """
+    sheet = file.with_name(f"{file.stem}_sheet.jpg")
+    if sheet.exists() and _comment(sheet) != SHEET.encode():
+        raise FileExistsError(f"{sheet} exists and was not drawn by flmm data check: name another file with --sheet")
+    return sheet
+
+
+def _comment(picture: Path) -> bytes | None:
+    try:
+        with Image.open(picture) as opened:
+            return opened.info.get("comment")
+    except OSError:
+        return None
 
 
 def check_file(file: str | Path, root: str | Path | None = None, sheet: str | Path | None = None) -> Report:
@@ -63,7 +84,7 @@ def check_file(file: str | Path, root: str | Path | None = None, sheet: str | Pa
     _counts(file, seen, faults, report)
     if sheet and tiles:
         apart([sheet], [file, *(base / one.picture for one in seen)])
-        _sheet(tiles).save(sheet)
+        _sheet(tiles).save(sheet, comment=SHEET)
         report.ok(sheet, f"contact sheet of the first {len(tiles)} sound lines")
     return report
 
