@@ -170,7 +170,7 @@ def test_devices_that_are_not_there(device, message, checkpoint):
         ("a.py", b"model = dict(\n", r"a.py has a syntax error in line 1"),
         ("a.py", b"x = 1\n", "a.py has no `model`"),
         ("a.py", b"model = dict(type=Nothing)\n", "a.py cannot be run .*Nothing"),
-        ("a.jpg", b"\xff\xd8\xff", "a.jpg cannot be read as a config"),
+        ("a.jpg", b"\xff\xd8\xff", "a.jpg is no config"),
     ],
 )
 def test_configs_that_are_broken_are_told_in_a_line(name, content, message, tmp_path):

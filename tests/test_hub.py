@@ -111,6 +111,7 @@ def test_a_transfer_that_breaks_goes_on(hub):  # noqa: F811
     assert hub.ranges == ["bytes=10485760-", "bytes=20971520-"]
 
 
+@pytest.mark.slow
 def test_a_transfer_that_breaks_every_time(hub):  # noqa: F811
     hub.commit("user/lmm", LMM)
     hub.breaks, hub.limit = 1000, 10
