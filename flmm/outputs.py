@@ -20,11 +20,10 @@ def apart(outputs: Iterable[AnyPath], inputs: Iterable[AnyPath]) -> None:
     Raises:
         ValueError: When it is so; it names both.
     """
-    outputs, seen = list(outputs), {}
-    for out in outputs:
-        if (place := os.path.realpath(out)) in seen:
-            raise ValueError(f"two results would be written as {out}: give each another name")
-        seen[place] = out
+    outputs = list(outputs)
+    places = [os.path.realpath(out) for out in outputs]
+    if twice := [out for out, place in zip(outputs, places, strict=True) if places.count(place) > 1]:
+        raise ValueError(f"two results would be written as {twice[0]}: give each another name")
     read = {_identity(one): one for one in inputs if os.path.exists(one)}
     for out in outputs:
         if os.path.exists(out) and (same := read.get(_identity(out))):

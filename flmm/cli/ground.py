@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
     picture = as_picture(args.image)  # errors in what was typed come before the model is loaded
     phrases = args.phrase or [args.text]
     find_phrases(args.text, phrases)
-    out = writable(args.out or "grounding.png", args.image)
-    npz, coco = (file and in_folder(file, args.image) for file in (args.npz, args.coco))
+    out = writable(args.out or "grounding.png")
+    npz, coco = (file and in_folder(file) for file in (args.npz, args.coco))
     apart([out, *filter(None, [npz, coco])], [args.image])
     grounding = load_model(args).ground(picture, args.text, phrases).at(args.threshold)
     if npz:  # what took long comes first: a drawing may fail

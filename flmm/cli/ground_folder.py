@@ -15,6 +15,7 @@ from flmm.cli.model_options import load_model
 from flmm.console import counted, progress
 from flmm.head_folder import head_file
 
+RESULTS = "results.jsonl"
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -56,7 +57,7 @@ def ground_folder(args: argparse.Namespace) -> int:
     folder, out = Path(args.image), Path(args.out or "grounding")
     tasks = read_tasks(folder, args.text, args.phrase or [], args.text_file)
     read = [folder, *filter(None, [args.text_file]), *(folder / task.image for task in tasks)]
-    apart([out, out / "results.jsonl", *filter(None, [args.masks, args.coco])], read)
+    apart([out, out / RESULTS, *filter(None, [args.masks, args.coco])], read)
     _claim(out, tasks)
     if args.coco:
         in_folder(args.coco)
@@ -68,9 +69,9 @@ def ground_folder(args: argparse.Namespace) -> int:
         _ground_all(load_model(args), folder, out, missing, settings)
         found |= {task.name: _entry(out, task, settings) for task in missing}
     entries = {name: entry for name, entry in found.items() if entry}
-    _write(entries, out / "results.jsonl", args.masks, args.coco)
+    _write(entries, out / RESULTS, args.masks, args.coco)
     failed = len(tasks) - len(entries)
-    print(f"{counted(len(entries), 'text')} grounded, {failed} failed: drawings and results.jsonl are in {out}")
+    print(f"{counted(len(entries), 'text')} grounded, {failed} failed: drawings and {RESULTS} are in {out}")
     return int(failed > 0)
 
 
@@ -83,7 +84,7 @@ def _claim(out: Path, tasks: list[Task]) -> None:
     """
     from flmm.outputs import in_folder
 
-    results = [out / "results.jsonl", *(out / f"{task.name}.png" for task in tasks)]
+    results = [out / RESULTS, *(out / f"{task.name}.png" for task in tasks)]
     if not (out / "records").is_dir() and (found := [file.name for file in results if file.exists()]):
         raise FileExistsError(f"{out} holds {found[0]}, which `flmm ground` did not write: name another --out")
     in_folder(out / "records/first.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -37,6 +38,20 @@ OUTLINE = 49  # 7 x 7 parts of a patch
 GLYPH = 35  # cells of a sign
 SHAPES_AND_WAYS = [OUTLINE, 2, GLYPH, 2]  # outline, way to its middle, the sign's glyph, way to its middle
 HEADS = [*LABELS.values(), *SHAPES_AND_WAYS, *RELATIONS.values()]
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """Pictures, uint8 [N, side, side, 3], and what their patches show, see `patch_labels`, on one device."""
+
+    images: Tensor
+    classes: Tensor
+    outlines: Tensor
+
+    @classmethod
+    def of(cls, pool: ScenePool, patch: int, device: torch.device) -> Labeled:
+        """Label all pictures of a pool."""
+        return cls(*(part.to(device) for part in (torch.from_numpy(pool.images), *patch_labels(pool, patch))))
 
 
 def patch_labels(pool: ScenePool, patch: int, workers: int = WORKERS) -> tuple[Tensor, Tensor]:

@@ -131,12 +131,10 @@ class Steps(Dataset):
         texts, free, misses = [], [ROW] * rows, 0
         while len(texts) < most and misses < 2:
             text = draw()
-            row = next((r for r in range(rows) if len(text[0]) <= free[r]), None)
-            if row is None:
+            if take_room(free, len(text[0])) is None:
                 misses += 1
-                continue
-            free[row] -= len(text[0])
-            texts.append(text)
+            else:
+                texts.append(text)
         return texts
 
     def _ids(self, text: str) -> np.ndarray:
@@ -191,6 +189,20 @@ def answer_weights(said: np.ndarray) -> np.ndarray:
     return weights
 
 
+def take_room(free: list[int], size: int) -> tuple[int, int] | None:
+    """Take the first row with room for a text: (row, where the text begins), None when there is none.
+
+    Args:
+        free: Tokens left in each row, of `ROW` each.
+        size: Tokens of the text.
+    """
+    row = next((r for r, left in enumerate(free) if size <= left), None)
+    if row is None:
+        return None
+    free[row] -= size
+    return row, ROW - free[row] - size
+
+
 def pack(
     prefix: list[int], choices: Texts, rows: int, pad: int, learned: list[list[np.ndarray]] | None = None
 ) -> Batch:
@@ -203,23 +215,22 @@ def pack(
     ids, numbers = np.full(shape, pad, np.int64), np.full(shape, -1, np.int64)
     labels, positions, weights = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.float32)
     for b, texts in enumerate(choices):
-        free = [0] * rows
+        free = [ROW] * rows
         for number, (tokens, said) in enumerate(texts):
             size = len(tokens)
-            row = next((r for r in range(rows) if free[r] + size <= ROW), None)
-            if row is None:
+            if (room := take_room(free, size)) is None:
                 continue
-            place, before = np.s_[b, row, free[row] : free[row] + size], np.s_[b, row, free[row] : free[row] + size - 1]
+            row, start = room
+            place, before = np.s_[b, row, start : start + size], np.s_[b, row, start : start + size - 1]
             ids[place], numbers[place] = tokens, number
             positions[place] = len(prefix) + np.arange(size)
             is_learned = learned is not None and any(begins_with(tokens, said, words) for words in learned[b])
             labels[before] = tokens[1:]
             weights[before] = answer_weights(said)[1:] * (LEARNED_WEIGHT if is_learned else 1)
-            free[row] += size
     spoken = np.flatnonzero(weights)
-    start = torch.tensor(prefix).expand(len(choices), -1)
+    head = torch.tensor(prefix).expand(len(choices), -1)
     return Batch(
-        torch.cat([start, torch.from_numpy(ids).flatten(1)], 1),
+        torch.cat([head, torch.from_numpy(ids).flatten(1)], 1),
         torch.cat([torch.arange(len(prefix)).expand(len(choices), -1), torch.from_numpy(positions).flatten(1)], 1),
         torch.from_numpy(numbers),
         torch.from_numpy(spoken),

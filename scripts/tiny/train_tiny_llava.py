@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from grounding_probe import measure_pointing
-from patch_labels import HEADS, label_words, patch_labels, patch_loss
+from patch_labels import HEADS, Labeled, label_words, patch_loss
 from precision import autocast, fast_dtype, set_up
 from scene_pool import make_closeup_pool
 from text_batches import Batch, Step, Steps, pack, prefix_ids
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tower import Pixels, draw, read_patches, update
-from train_tower import UNSEEN_SEED, patch_accuracy
+from train_tower import FIFTH, UNSEEN_SEED, patch_accuracy
 from training_log import Log
 from unseen_texts import unseen_texts
 
@@ -49,9 +49,7 @@ class Trainer:
         self.tokenizer, self.device, self.log, self.out = build_tokenizer(), device, log, args.out
         self.pool = make_closeup_pool(1_000_000 + args.seed, args.scenes, IMAGE_SIDE, folder=args.pool)
         self.unseen = make_closeup_pool(UNSEEN_SEED, 500, IMAGE_SIDE, folder=args.pool)
-        self.classes, self.outlines = (labels.to(device) for labels in patch_labels(self.pool, PATCH))
-        self.known = patch_labels(self.unseen.part(slice(None, None, 5)), PATCH)[0].to(device)
-        self.images, self.asked = (torch.from_numpy(pool.images).to(device) for pool in (self.pool, self.unseen))
+        self.shown, self.asked = (Labeled.of(pool, PATCH, device) for pool in (self.pool, self.unseen))
         self.pixels = Pixels(build_processor().image_mean, build_processor().image_std, device)
         self.model = build_model(self.tokenizer).to(device)
         self.tower, self.language = self.model.model.vision_tower, self.model.model.language_model
@@ -104,10 +102,10 @@ class Trainer:
         half = len(self.pool.scenes) // 2
         for step in range(1, steps + 1):
             chosen = torch.from_numpy(draw(half, batch * 3 // 4, batch // 4, 5, step))
-            shown = self.classes[chosen][:, [0, 1, 2, 5]].long().clamp(min=0)
+            shown = self.shown.classes[chosen][:, [0, 1, 2, 5]].long().clamp(min=0)
             target = sum(rows[shown[:, i]] for i, rows in enumerate(words))
             with torch.no_grad(), autocast(self.dtype):
-                features = read_patches(self.tower, self.pixels(self.images[chosen]))
+                features = read_patches(self.tower, self.pixels(self.shown.images[chosen]))
             signs = 1 + 24 * (shown[:, 3] > 0)[..., None] + 4 * (shown[:, 1] > 0)[..., None]
             error = (projector(features.float()) - target) @ basis
             loss = (error**2 * signs).sum() / signs.sum()
@@ -146,10 +144,10 @@ class Trainer:
         batch = step.single.to(self.device)
         with autocast(self.dtype):
             with torch.set_grad_enabled(self.tower_learns):
-                features = read_patches(self.tower, self.pixels(self.images[chosen]))
+                features = read_patches(self.tower, self.pixels(self.shown.images[chosen]))
                 told = self.head(features)
             logits = self.read(batch, features[:, None])
-        patches = patch_loss(told.float(), self.classes[chosen], self.outlines[chosen])
+        patches = patch_loss(told.float(), self.shown.classes[chosen], self.shown.outlines[chosen])
         return weighted_loss(logits, batch), patches
 
     def pair_loss(self, step: Step) -> Tensor:
@@ -158,7 +156,7 @@ class Trainer:
         both = torch.from_numpy(np.stack([chosen, len(self.pool.scenes) // 2 + chosen], 1).flatten())
         with autocast(self.dtype):
             with torch.set_grad_enabled(self.tower_learns):
-                features = read_patches(self.tower, self.pixels(self.images[both])).unflatten(0, (-1, 2))
+                features = read_patches(self.tower, self.pixels(self.shown.images[both])).unflatten(0, (-1, 2))
             return weighted_loss(self.read(batch, features), batch)
 
     def read(self, batch: Batch, features: Tensor) -> Tensor:
@@ -185,14 +183,15 @@ class Trainer:
     @torch.no_grad()
     def measure(self) -> None:
         """Exact answers on unseen scenes by kind of text, patch labels, and where attention points."""
-        self.log(patch_accuracy(self.tower, self.head, self.pixels(self.asked[::5]), self.known))
+        asked = self.pixels(self.asked.images[FIFTH])
+        self.log(patch_accuracy(self.tower, self.head, asked, self.asked.classes[FIFTH]))
         right: dict[str, list[bool]] = defaultdict(list)
         for kinds, pictures, texts in unseen_texts(self.tokenizer, self.unseen):
             prefix = prefix_ids(self.tokenizer, self.model.config.image_seq_length, pictures.shape[1])
             for start in range(0, len(texts), 20):
                 part = np.s_[start : start + 20]
                 batch = pack(prefix, texts[part], 4, self.tokenizer.pad_token_id).to(self.device)
-                images = self.pixels(self.asked[torch.from_numpy(pictures[part].flatten())])
+                images = self.pixels(self.asked.images[torch.from_numpy(pictures[part].flatten())])
                 features = read_patches(self.tower, images).unflatten(0, (-1, pictures.shape[1]))
                 hits = self.read(batch, features).argmax(-1) == batch.labels
                 for (picture, number), hit in exact(batch, hits).items():

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import torch
-from patch_labels import HEADS, LABELS, RELATIONS, UNKNOWN, is_related, patch_labels, patch_loss, split_heads
+from patch_labels import HEADS, LABELS, RELATIONS, UNKNOWN, Labeled, is_related, patch_loss, split_heads
 from precision import autocast, fast_dtype, set_up
 from scene_pool import make_closeup_pool
 from tiny_parts import IMAGE_SIDE, PATCH, build_model, build_processor, build_tokenizer
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tower import Pixels, draw, read_patches, update
 from training_log import Log
 
+FIFTH = slice(None, None, 5)  # of the unseen scenes, on which patches are measured
 UNSEEN_SEED = 10_000_000  # scenes for measuring; the shapes data set and training use lower seeds
 
 
@@ -32,9 +33,7 @@ def main() -> None:
         grow(head, earlier["head"])
     pool = make_closeup_pool(1_000_000 + args.seed, args.scenes, IMAGE_SIDE, folder=args.pool)
     unseen = make_closeup_pool(UNSEEN_SEED, 500, IMAGE_SIDE, folder=args.pool)
-    classes, outlines = (labels.to(device) for labels in patch_labels(pool, PATCH))
-    known = patch_labels(unseen.part(slice(None, None, 5)), PATCH)[0].to(device)
-    images, asked = (torch.from_numpy(values).to(device) for values in (pool.images, unseen.images[::5]))
+    shown, asked = (Labeled.of(part, PATCH, device) for part in (pool, unseen.part(FIFTH)))
     pixels, dtype = Pixels(build_processor().image_mean, build_processor().image_std, device), fast_dtype(device)
     tower, head = tower.to(device), head.to(device)
     log(f"{sum(p.numel() for p in tower.parameters()):,} parameters, {args.scenes} scenes, {dtype} on {device}")
@@ -43,14 +42,14 @@ def main() -> None:
     for step in range(1, args.steps + 1):
         chosen = torch.from_numpy(draw(args.scenes, args.wide, args.close, args.seed, step))
         with autocast(dtype):
-            told = head(read_patches(tower, pixels(images[chosen])))
-        loss = patch_loss(told.float(), classes[chosen], outlines[chosen])
+            told = head(read_patches(tower, pixels(shown.images[chosen])))
+        loss = patch_loss(told.float(), shown.classes[chosen], shown.outlines[chosen])
         # warm-up, then a cosine to a tenth: the second stage goes on from there
         factor = min(step / 100, 0.1 + 0.45 * (1 + math.cos(math.pi * step / args.steps)))
         update(loss, optimizer, factor, [args.lr])
         mean += (loss.detach() - mean) * max(0.02, 1 / step)
         if step % 100 == 0 or step == args.steps:
-            log(f"step {step}: loss {mean:.3f}, {patch_accuracy(tower, head, pixels(asked), known)}")
+            log(f"step {step}: loss {mean:.3f}, {patch_accuracy(tower, head, pixels(asked.images), asked.classes)}")
             torch.save({"tower": tower.state_dict(), "head": head.state_dict()}, args.out)
 
 
