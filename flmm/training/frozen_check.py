@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,8 +157,18 @@ def check_run(
         config.train_dataloader.num_workers = 0
         runner = CustomRunner.from_cfg(config)
         runner.register_hook(first)
-        runner.train()
-        return compare(first.states[0], look(runner))
+        try:
+            runner.train()
+            return compare(first.states[0], look(runner))
+        finally:
+            _close_files(runner.logger)
+
+
+def _close_files(logger: logging.Logger) -> None:
+    """Take away the files of a logger that outlives their folder: logging that is configured again would reopen them."""
+    for handler in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 class _AtTheStart(Hook):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MMLogger
 from PIL import Image
 from typed import typed, without_waiting
 
@@ -58,3 +59,5 @@ def test_training_leaves_the_LMM_as_it_is(walked, monkeypatch, capsys):
     for more in (("--steps", 2), ("--checkpoint", "work_dirs/own/iter_60.pth", "--prompts", "prompts.txt")):
         typed(monkeypatch, "scripts/check_frozen.py", *config, *more)
         assert "the LMM is untouched" in capsys.readouterr().out
+        files = [one.baseFilename for one in MMLogger.get_current_instance().handlers if hasattr(one, "baseFilename")]
+        assert all(map(os.path.exists, files))  # later messages have somewhere to go
