@@ -165,7 +165,7 @@ def check_run(
 
 
 def _close_files(logger: logging.Logger) -> None:
-    """Take away the files of a logger that outlives their folder: logging that is configured again would reopen them."""
+    """Take away the files of a logger, which outlives their folder: configuring logging again would reopen them."""
     for handler in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
         logger.removeHandler(handler)
         handler.close()
